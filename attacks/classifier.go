@@ -1,0 +1,30 @@
+package attacks
+
+import (
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/model"
+)
+
+// Classifier is all an attack may know of a defence. A pass is a pure function of its inputs: noise is standard normal, drawn on the host.
+type Classifier interface {
+	// Store holds the weights that Logits reads.
+	Store() *model.Store
+	// Classes is the number of columns of Logits.
+	Classes() int
+	// NoiseDims is the shape of the noise of one image in one pass; nil says that the classifier is deterministic.
+	NoiseDims() []int
+	// Logits builds one pass: x is [B,H,W,C] in [0,1], noise is [B,NoiseDims...] (nil if deterministic), the result [B,Classes]. Rows must not
+	// influence each other (batch normalisation in evaluation mode). It may be called for several graphs and batch sizes.
+	Logits(scope *model.Scope, x, noise *Node) *Node
+}
+
+// Staged is a Classifier whose pass splits into an expensive deterministic part and a stochastic rest, with
+// Logits(x, noise) = LogitsGiven(Condition(x), noise). The chain rule is linear in the draws, so EoT computes the first part, and goes
+// back through it, once a step instead of once a draw.
+type Staged interface {
+	Classifier
+	// Condition is the deterministic part: x [B,H,W,C] -> [B,K].
+	Condition(scope *model.Scope, x *Node) *Node
+	// LogitsGiven is the rest: condition [B,K], noise [B,NoiseDims...] -> [B,Classes].
+	LogitsGiven(scope *model.Scope, cond, noise *Node) *Node
+}

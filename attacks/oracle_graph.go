@@ -1,0 +1,98 @@
+package attacks
+
+import (
+	"fmt"
+
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/model"
+)
+
+// The graphs of an Oracle. Inputs come in the order x or condition, then y, target (targeted losses only) and noise (stochastic
+// classifiers only), as far as the graph reads them.
+
+// graph returns the function that builds the named graph.
+func (o *engine) graph(name string, loss Loss) func(*model.Scope, []*Node) []*Node {
+	switch name {
+	case "logits":
+		return o.logitsGraph
+	case "condition":
+		return o.conditionGraph
+	case "given":
+		return o.givenGraph
+	case "back":
+		return o.backGraph
+	case "gradient":
+		return o.gradientGraph(loss)
+	case "draw":
+		return o.drawGraph(loss)
+	}
+	panic(fmt.Errorf("attacks: no graph %q", name)) // a slip in this package, not of its user
+}
+
+// logitsGraph: x, noise -> logits.
+func (o *engine) logitsGraph(s *model.Scope, in []*Node) []*Node {
+	return []*Node{o.checked(o.c.Logits(s, in[0], noiseOf(in[1:])), in[0])}
+}
+
+// conditionGraph: x -> condition [B,K].
+func (o *engine) conditionGraph(s *model.Scope, in []*Node) []*Node {
+	c := o.staged.Condition(s, in[0])
+	if c.Rank() != 2 || c.Shape().Dimensions[0] != in[0].Shape().Dimensions[0] {
+		panic(fmt.Errorf("attacks: Condition of the classifier returned %s for %s; want [B,K]", c.Shape(), in[0].Shape()))
+	}
+	return []*Node{c}
+}
+
+// givenGraph: condition, noise -> logits.
+func (o *engine) givenGraph(s *model.Scope, in []*Node) []*Node {
+	return []*Node{o.checked(o.staged.LogitsGiven(s, in[0], noiseOf(in[1:])), in[0])}
+}
+
+// backGraph: x, v [B,K] -> the gradient of <Condition(x), v> with respect to x: v led back through the condition.
+func (o *engine) backGraph(s *model.Scope, in []*Node) []*Node {
+	c := o.conditionGraph(s, in[:1])[0]
+	return []*Node{Gradient(ReduceAllSum(Mul(c, in[1])), in[0])[0]}
+}
+
+// gradientGraph: x, y, target, noise -> d sum loss/dx, loss [B], logits.
+func (o *engine) gradientGraph(loss Loss) func(*model.Scope, []*Node) []*Node {
+	return func(s *model.Scope, in []*Node) []*Node {
+		target, rest := targetOf(loss, in[2:])
+		return withGradient(loss, o.checked(o.c.Logits(s, in[0], noiseOf(rest)), in[0]), in[0], in[1], target)
+	}
+}
+
+// drawGraph: condition, y, target, noise -> d sum loss/dcondition, loss [B], logits.
+func (o *engine) drawGraph(loss Loss) func(*model.Scope, []*Node) []*Node {
+	return func(s *model.Scope, in []*Node) []*Node {
+		target, rest := targetOf(loss, in[2:])
+		return withGradient(loss, o.checked(o.staged.LogitsGiven(s, in[0], noiseOf(rest)), in[0]), in[0], in[1], target)
+	}
+}
+
+func withGradient(loss Loss, logits, at, y, target *Node) []*Node {
+	l := loss.Graph(logits, y, target)
+	return []*Node{Gradient(ReduceAllSum(l), at)[0], l, logits}
+}
+
+func noiseOf(in []*Node) *Node {
+	if len(in) == 0 {
+		return nil
+	}
+	return in[0]
+}
+
+func targetOf(loss Loss, in []*Node) (target *Node, rest []*Node) {
+	if loss == DLRTargeted {
+		return in[0], in[1:]
+	}
+	return nil, in
+}
+
+// checked panics unless logits is [B,Classes].
+func (o *engine) checked(logits, of *Node) *Node {
+	if d := logits.Shape().Dimensions; len(d) != 2 || d[0] != of.Shape().Dimensions[0] || d[1] != o.c.Classes() {
+		panic(fmt.Errorf("attacks: the classifier returned logits %s for %s; want one row of its %d classes an image", logits.Shape(), of.Shape(), o.c.Classes()))
+	}
+	return logits
+}

@@ -1,0 +1,202 @@
+package attacks
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"carsokit/internal/rng"
+)
+
+// Stage is one attack of a Sequence.
+type Stage struct {
+	Oracle *Oracle // what is attacked: the defence itself, or a surrogate of it with better gradients
+	Output string  // the name of the attacked output, for progress and records
+	Attack Attack
+}
+
+func (s Stage) String() string {
+	if s.Output == "" {
+		return s.Attack.Name()
+	}
+	return s.Attack.Name() + " on " + s.Output
+}
+
+// Sequence runs attacks one after the other as AutoAttack does (Croce and Hein 2020): an initial pass tells the images that are wrong
+// anyhow; each stage attacks the images that are still right, from the clean pixels; fresh passes of Decide on what it returns tell which are
+// broken.
+type Sequence struct {
+	Stages []Stage
+	Decide *Oracle // the defence whose decisions count
+	// Confirm is the number of fresh passes of Decide, initially and after each stage; an image counts as wrong if it is wrong in at
+	// least half of them. 1, AutoAttack's number and what 0 means, lets one lucky draw of a stochastic defence decide.
+	Confirm int
+	// All also attacks the images that are wrong in the initial pass, as the paper does with PGD+EoT. What the stages return decides
+	// about them like about the others; the initial pass is then only reported.
+	All bool
+	// Progress, if set, is called after each gradient evaluation and each stage with the evaluations done of those planned for the stage.
+	Progress func(done, total int, note string)
+}
+
+// AutoAttackRand is AutoAttack's version for randomised defences: APGD on cross-entropy and then on DLR, 100 steps of 20 draws, one start.
+func AutoAttackRand(o *Oracle, output string, eps float64) Sequence {
+	return Sequence{Decide: o, Confirm: 1, Stages: []Stage{{o, output, StandardAPGD(CE, eps, 20)}, {o, output, StandardAPGD(DLR, eps, 20)}}}
+}
+
+// NotBroken is the value of Outcome.BrokenBy for images that no stage broke.
+const NotBroken = -1
+
+// Outcome is what a Sequence found; slices are indexed by image.
+type Outcome struct {
+	Adv       []float32 // [n][H*W*C] the confirmed adversarial image, else the clean one: what AutoAttack returns
+	Strongest []float32 // Adv where broken, else the point of highest loss of the last stage that attacked the image
+	Initially []bool    // wrong in the initial pass
+	BrokenBy  []int     // the first stage whose result was confirmed, or NotBroken
+	Remaining []int     // how many images are right in the initial pass, and how many are not broken after each stage
+	Diag      [][]Diag  // [stage][image]; Steps is 0 where the stage did not attack the image
+}
+
+// Validate reports what is missing or does not fit.
+func (s Sequence) Validate() error {
+	if s.Decide == nil || len(s.Stages) == 0 || s.Confirm < 0 {
+		return fmt.Errorf("attacks: sequence of %d stages with Confirm %d: want at least one stage, Decide set and Confirm not negative", len(s.Stages), s.Confirm)
+	}
+	for k, stage := range s.Stages {
+		if stage.Oracle == nil || stage.Attack == nil {
+			return fmt.Errorf("attacks: stage %d of the sequence lacks its oracle or its attack", k)
+		}
+		if err := stage.Attack.Validate(); err != nil {
+			return fmt.Errorf("stage %d: %w", k, err)
+		}
+		if stage.Oracle.Classes() != s.Decide.Classes() {
+			return fmt.Errorf("attacks: stage %d attacks %d classes, the deciding classifier has %d", k, stage.Oracle.Classes(), s.Decide.Classes())
+		}
+	}
+	return nil
+}
+
+// Run attacks the images of b. Where ctx ends it returns ctx's error; nothing is kept.
+func (s Sequence) Run(ctx context.Context, b Batch, seed rng.Seed) (*Outcome, error) {
+	if err := s.Validate(); err != nil {
+		return nil, err
+	}
+	if err := b.Validate(s.Decide.Classes()); err != nil {
+		return nil, err
+	}
+	n, d := b.Len(), b.Dim()
+	out := &Outcome{Adv: slices.Clone(b.X), Strongest: slices.Clone(b.X), BrokenBy: make([]int, n)}
+	initially, err := s.wrong(ctx, b, seed.Child("initial"))
+	if err != nil {
+		return nil, err
+	}
+	out.Initially = initially
+	attacked := func(i int) bool { return out.BrokenBy[i] == NotBroken && (s.All || !initially[i]) }
+	right := n
+	for i := range n {
+		out.BrokenBy[i] = NotBroken
+		if initially[i] {
+			right--
+		}
+	}
+	out.Remaining = append(out.Remaining, right)
+	for k := range s.Stages {
+		diag := make([]Diag, n)
+		at := drop(upTo(n), func(i int) bool { return !attacked(i) })
+		right = len(at)
+		if len(at) > 0 {
+			clean := b.Pick(at)
+			r, err := s.attack(ctx, k, clean, seed.Child("stage", k))
+			if err != nil {
+				return nil, err
+			}
+			result := clean
+			result.X = r.Adv
+			wrong, err := s.wrong(ctx, result, seed.Child("confirm", k))
+			if err != nil {
+				return nil, err
+			}
+			for j, i := range at {
+				diag[i] = r.Diag[j]
+				strongest := r.Best
+				if wrong[j] {
+					right--
+					out.BrokenBy[i] = k
+					copy(out.Adv[i*d:(i+1)*d], r.Adv[j*d:])
+					strongest = r.Adv
+				}
+				copy(out.Strongest[i*d:(i+1)*d], strongest[j*d:])
+			}
+		}
+		out.Diag = append(out.Diag, diag)
+		out.Remaining = append(out.Remaining, right)
+	}
+	return out, nil
+}
+
+// attack runs stage k on its images and checks that the result keeps to the budget.
+func (s Sequence) attack(ctx context.Context, k int, clean Batch, seed rng.Seed) (*Result, error) {
+	stage, o := s.Stages[k], s.Stages[k].Oracle
+	total, done := stage.Attack.Evaluations(), 0
+	report := func(images int) {
+		if s.Progress != nil {
+			s.Progress(done, total, fmt.Sprintf("stage %d of %d, %s, %d images", k+1, len(s.Stages), stage, images))
+		}
+	}
+	report(clean.Len())
+	r, err := stage.Attack.Run(ctx, o.Observed(func(ids []int, _ *Grad) {
+		done++
+		report(len(ids))
+	}), clean, seed)
+	if err != nil {
+		return nil, fmt.Errorf("stage %d, %s: %w", k, stage, err)
+	}
+	if done < total {
+		done = total
+		report(clean.Len())
+	}
+	for _, points := range [][]float32{r.Adv, r.Best} {
+		if err := CheckBudget(points, clean, stage.Attack.Budget()); err != nil {
+			return nil, fmt.Errorf("stage %d, %s: %w", k, stage, err)
+		}
+	}
+	return r, nil
+}
+
+// wrong says which images are misclassified in at least half of the confirming passes.
+func (s Sequence) wrong(ctx context.Context, b Batch, seed rng.Seed) ([]bool, error) {
+	n, classes, draws := b.Len(), s.Decide.Classes(), max(s.Confirm, 1)
+	logits, err := s.Decide.Logits(ctx, b, seed, draws)
+	if err != nil {
+		return nil, err
+	}
+	wrong := make([]bool, n)
+	for i := range n {
+		misses := 0
+		for k := range draws {
+			if at := (k*n + i) * classes; Predict(logits[at:at+classes]) != b.Y[i] {
+				misses++
+			}
+		}
+		wrong[i] = 2*misses >= draws
+	}
+	return wrong, nil
+}
+
+// budgetSlack allows for the float32 rounding of x + eps; the reference's own check allows as much.
+const budgetSlack = 1e-6
+
+// CheckBudget reports the first image of points that leaves the ball of radius eps around its clean version or the range [0,1], or holds a
+// NaN.
+func CheckBudget(points []float32, clean Batch, eps float64) error {
+	for i, far := range Distance(points, clean.X, clean.Len()) {
+		if !(far <= eps+budgetSlack) {
+			return fmt.Errorf("attacks: image %d was changed by %g; the budget is %g", clean.ID[i], far, eps)
+		}
+	}
+	for k, v := range points {
+		if !(v >= 0 && v <= 1) {
+			return fmt.Errorf("attacks: image %d has a pixel value %v after the attack; want values in [0,1]", clean.ID[k/clean.Dim()], v)
+		}
+	}
+	return nil
+}

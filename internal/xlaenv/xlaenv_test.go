@@ -1,0 +1,92 @@
+package xlaenv
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/gomlx/gomlx/core/graph"
+
+	"carsokit/internal/setup"
+)
+
+// fresh puts the test into an empty checkout with none of the variables set.
+func fresh(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	t.Chdir(dir)
+	for _, name := range []string{"GOMLX_BACKEND", noInstallVar} {
+		t.Setenv(name, "") // restores the caller's value at the end
+	}
+	t.Setenv(setup.RootVar, dir)
+	return dir
+}
+
+func TestPrepare(t *testing.T) {
+	dir := fresh(t)
+	c, err := Prepare()
+	if err != nil || c.Config != "go" || c.Source != "fallback" || !strings.Contains(c.Notice, "setup.sh") || strings.Contains(c.Notice, "\n") {
+		t.Errorf("without a plugin: %+v, %v", c, err)
+	}
+	if os.Getenv("GOMLX_BACKEND") != "go" || os.Getenv(noInstallVar) != "1" {
+		t.Error("the environment is not set")
+	}
+	again, err := Prepare()
+	if err != nil || again.Config != "go" || again.Source != "GOMLX_BACKEND" {
+		t.Errorf("second call: %+v, %v", again, err)
+	}
+
+	site := filepath.Join(dir, ".venv/lib/python3.12/site-packages/xla_plugins")
+	for _, plugin := range []string{"xla_cpu_pjrt/xla_cpu_pjrt.so", "xla_cuda13_pjrt/xla_gpu_pjrt.so"} {
+		path := filepath.Join(site, plugin)
+		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Setenv("GOMLX_BACKEND", "")
+	if c, err := Prepare(); err != nil || c.Config != "xla:"+site+"/xla_cpu_pjrt/xla_cpu_pjrt.so" || c.Notice != "" {
+		t.Errorf("with the CPU plugin: %+v, %v", c, err)
+	}
+
+	share := filepath.Join(dir, ".venv/share/carso")
+	if err := os.MkdirAll(share, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(share, "plugin"), []byte("lib/python3.12/site-packages/xla_plugins/xla_cuda13_pjrt/xla_gpu_pjrt.so"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("GOMLX_BACKEND", "")
+	if c, err := Prepare(); err != nil || c.Config != "xla:"+site+"/xla_cuda13_pjrt/xla_gpu_pjrt.so,notf32" {
+		t.Errorf("with the CUDA plugin: %+v, %v", c, err)
+	}
+}
+
+func TestBackendErrors(t *testing.T) {
+	fresh(t)
+	for _, config := range []string{"nonsense", "xla:/nowhere/plugin.so"} {
+		t.Setenv("GOMLX_BACKEND", config)
+		if b, err := Backend(); err == nil || b != nil || !strings.Contains(err.Error(), config) || !strings.Contains(err.Error(), "GOMLX_BACKEND=go") {
+			t.Errorf("%s: %v, %v", config, b, err)
+		}
+	}
+}
+
+func TestBackendRuns(t *testing.T) {
+	fresh(t)
+	b, err := Backend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Finalize()
+	sum, err := graph.ExecOnce(b, func(x *graph.Node) *graph.Node { return graph.ReduceAllSum(x) }, []float32{1, 2, 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := sum.Value(); got != float32(7) {
+		t.Errorf("1+2+4 = %v", got)
+	}
+}

@@ -1,0 +1,28 @@
+package models
+
+import "fmt"
+
+// SmallRecipe returns the recipe of the classifier of scenario a (CIFAR-10) at a scale that two CPU cores can train, adversarially or, for the
+// sanity row of the main table, plainly.
+//
+// small: WRN-10-2 by FGSM from a random start, step 1.25·eps (Wong et al. 2020), about an hour on two cores. tiny: seconds, for tests.
+func SmallRecipe(scale string, plain bool) (Recipe, error) {
+	r := Recipe{
+		Net: CIFAR10WRN(10, 2), Epochs: 13, Batch: 64, Eps: 8. / 255, Steps: 1, StepSize: 10. / 255,
+		PeakLR: 0.12, Warmup: 0.25, Momentum: 0.9, WeightDecay: 5e-4, EMA: 0.999, Crop: 4, Flip: true, HeldOut: 1000, Seed: 20230601,
+	}
+	switch scale {
+	case "small":
+		if plain {
+			r.Epochs = 3
+		}
+	case "tiny":
+		r.Net, r.Epochs, r.Batch, r.HeldOut = CIFAR10WRN(10, 1), 1, 50, 100
+	default:
+		return Recipe{}, fmt.Errorf("no classifier recipe at scale %q: there are tiny and small", scale)
+	}
+	if plain {
+		r.Steps, r.StepSize = 0, 0
+	}
+	return r, nil
+}

@@ -1,0 +1,236 @@
+package models
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+
+	"carsokit/checkpoints"
+	"carsokit/data"
+	"carsokit/internal/nn"
+	"carsokit/internal/rng"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+)
+
+// Recipe is how a classifier is trained: plainly (Steps 0) or adversarially, by FGSM from a random start (Steps 1: "fast" adversarial
+// training, Wong et al. 2020) or PGD (Steps > 1), with SGD, Nesterov momentum, a one-cycle learning rate and an exponential moving average of the
+// weights, which is what is shipped. Its fields and the seed decide the result.
+type Recipe struct {
+	Net         WRN      `json:"net"`
+	Epochs      int      `json:"epochs"`
+	Batch       int      `json:"batch"`
+	Eps         float64  `json:"eps"`          // l_inf bound in [0,1] units
+	Steps       int      `json:"attack_steps"` // 0: no adversary
+	StepSize    float64  `json:"attack_step"`  // in [0,1] units; 1.25·Eps for one step
+	PeakLR      float64  `json:"peak_lr"`
+	Warmup      float64  `json:"warmup"` // share of the run in which the rate rises linearly to PeakLR; then it falls along a half cosine to 0
+	Momentum    float64  `json:"momentum"`
+	WeightDecay float64  `json:"weight_decay"` // on kernels and the linear weight only
+	EMA         float64  `json:"ema"`          // decay per step
+	Crop        int      `json:"crop"`
+	Flip        bool     `json:"flip"`
+	HeldOut     int      `json:"held_out"` // training images kept apart, on which robustness is watched
+	Seed        rng.Seed `json:"seed"`
+}
+
+// Validate reports the first setting that cannot be.
+func (r Recipe) Validate() error {
+	if err := r.Net.Validate(); err != nil {
+		return err
+	}
+	for _, c := range []struct {
+		bad  bool
+		what string
+	}{
+		{r.Epochs < 1, "epochs must be at least 1"},
+		{r.Batch < 2, "batch must be at least 2"},
+		{r.Eps < 0 || r.Eps > 1, "eps must be in [0,1]"},
+		{r.Steps < 0, "attack_steps must not be negative"},
+		{r.Steps > 0 && r.StepSize <= 0, "attack_step must be positive"},
+		{r.PeakLR <= 0, "peak_lr must be positive"},
+		{r.Warmup < 0 || r.Warmup >= 1, "warmup must be in [0,1)"},
+		{r.Momentum < 0 || r.Momentum >= 1, "momentum must be in [0,1)"},
+		{r.EMA < 0 || r.EMA >= 1, "ema must be in [0,1)"},
+		{r.HeldOut < 0, "held_out must not be negative"},
+	} {
+		if c.bad {
+			return fmt.Errorf("training recipe: %s", c.what)
+		}
+	}
+	return nil
+}
+
+// LR is the learning rate of a step of a run of total steps.
+func (r Recipe) LR(step, total int) float64 {
+	t := (float64(step) + 0.5) / float64(total)
+	if t < r.Warmup {
+		return r.PeakLR * t / r.Warmup
+	}
+	return r.PeakLR * 0.5 * (1 + math.Cos(math.Pi*(t-r.Warmup)/(1-r.Warmup)))
+}
+
+// Scopes of a training store.
+const (
+	liveScope     = "/live"     // the weights that take steps
+	emaScope      = "/ema"      // their moving average, BatchNorm statistics included
+	velocityScope = "/velocity" // the momentum of the optimiser
+)
+
+// Trainer trains one classifier. It can be stopped between any two steps and continued, bit for bit on the same backend.
+type Trainer struct {
+	Recipe Recipe
+	Store  *model.Store
+	// Warning is what was wrong with the newest saved state, when an older one had to be used.
+	Warning string
+
+	backend compute.Backend
+	loader  *data.Loader
+	held    *data.Set
+	step    int
+	exec    *model.Exec
+	start   []float32 // the random start of the attack, in [-1,1]
+	x       []float32
+	y       []int32
+}
+
+// trainState is what a checkpoint says of itself.
+type trainState struct {
+	Recipe Recipe `json:"recipe"`
+	Data   string `json:"data_digest"`
+}
+
+const stateName = "classifier"
+
+// NewTrainer prepares a run on a training split, continuing from the state in dir if there is one.
+func NewTrainer(be compute.Backend, r Recipe, set *data.Set, dir string) (*Trainer, error) {
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	if set.H != r.Net.Size || set.W != r.Net.Size {
+		return nil, fmt.Errorf("training %s: images of %s are %dx%d, the network takes %dx%d", r.Net, set.Name, set.H, set.W, r.Net.Size, r.Net.Size)
+	}
+	train, held, err := data.Split(set, r.HeldOut, r.Seed.Child("hold out"))
+	if err != nil {
+		return nil, fmt.Errorf("training %s: %w", r.Net, err)
+	}
+	t := &Trainer{Recipe: r, Store: model.NewStore(), backend: be,
+		loader: &data.Loader{Set: set, Index: train, Batch: r.Batch, Seed: r.Seed.Child("data"), Flip: r.Flip, Crop: r.Crop}}
+	if t.loader.Batches() == 0 {
+		return nil, fmt.Errorf("training %s: %d images do not fill one batch of %d", r.Net, t.loader.Len(), r.Batch)
+	}
+	if t.held, err = set.Subset(held); err != nil {
+		return nil, fmt.Errorf("training %s: %w", r.Net, err)
+	}
+	n := r.Batch * set.H * set.W * 3
+	t.x, t.start, t.y = make([]float32, n), make([]float32, n), make([]int32, r.Batch)
+	if err := t.restore(dir, set.Digest); err != nil {
+		return nil, err
+	}
+	if t.exec, err = model.NewExec(be, t.Store, t.stepGraph); err != nil {
+		return nil, fmt.Errorf("training %s: building the step: %w", r.Net, err)
+	}
+	return t, nil
+}
+
+// restore loads the newest state in dir, or makes fresh variables.
+func (t *Trainer) restore(dir, digest string) error {
+	ps := t.Recipe.Net.Params()
+	live, ema := t.Store.Scope(liveScope), t.Store.Scope(emaScope)
+	velocity := t.Store.Scope(velocityScope)
+	for _, p := range ps {
+		init := p.Init(t.Recipe.Seed)
+		err := errors.Join(nn.Set(live, p, init, false), nn.Set(ema, p, init, true))
+		if !p.Buffer() {
+			err = errors.Join(err, nn.Set(velocity, p, make([]float32, p.Size()), true))
+		}
+		if err != nil {
+			return fmt.Errorf("training %s: %w", t.Recipe.Net, err)
+		}
+	}
+	if dir == "" {
+		return nil
+	}
+	var meta trainState
+	state, step, warning, err := checkpoints.LoadState(dir, stateName, &meta)
+	if errors.Is(err, checkpoints.ErrNoState) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if have, want := mustJSON(meta.Recipe), mustJSON(t.Recipe); have != want || meta.Data != digest {
+		return fmt.Errorf("training state in %s is of another run (recipe %s, data %.12s); this run has recipe %s, data %.12s: use another folder or remove it",
+			dir, have, meta.Data, want, digest)
+	}
+	if err := restoreVariables(t.Store, state); err != nil {
+		return fmt.Errorf("training state in %s: %w", dir, err)
+	}
+	t.step, t.Warning = int(step), warning
+	return nil
+}
+
+func mustJSON(v any) string {
+	b, err := json.Marshal(v)
+	if err != nil {
+		panic(err) // plain structs of numbers
+	}
+	return string(b)
+}
+
+// Save writes the state, keeping the generation before.
+func (t *Trainer) Save(dir string) error {
+	ts, err := storeVariables(t.Store)
+	if err != nil {
+		return err
+	}
+	return checkpoints.SaveState(dir, stateName, int64(t.step), trainState{t.Recipe, t.loader.Set.Digest}, ts)
+}
+
+// Step is the number of steps done, Total that of the whole run, PerEpoch that of an epoch.
+func (t *Trainer) Step() int     { return t.step }
+func (t *Trainer) Total() int    { return t.Recipe.Epochs * t.loader.Batches() }
+func (t *Trainer) PerEpoch() int { return t.loader.Batches() }
+
+// HeldOut returns the images that are kept apart.
+func (t *Trainer) HeldOut() *data.Set { return t.held }
+
+// Advance makes one step and returns the mean loss on the adversarial batch and the share of it classified correctly.
+func (t *Trainer) Advance(ctx context.Context) (loss, correct float64, err error) {
+	if err := ctx.Err(); err != nil {
+		return 0, 0, err
+	}
+	per := t.loader.Batches()
+	if err := t.loader.Fill(t.step/per, t.step%per, t.x, t.y); err != nil {
+		return 0, 0, err
+	}
+	t.Recipe.Seed.Child("start", t.step).Symmetric(t.start)
+	s := t.Recipe.Net.Size
+	b := t.Recipe.Batch
+	in := []*tensors.Tensor{
+		tensors.FromFlatDataAndDimensions(t.x, b, s, s, 3),
+		tensors.FromFlatDataAndDimensions(t.y, b),
+		tensors.FromFlatDataAndDimensions(t.start, b, s, s, 3),
+		tensors.FromScalar(float32(t.Recipe.LR(t.step, t.Total()))),
+	}
+	out, err := t.exec.Call(in[0], in[1], in[2], in[3])
+	for _, v := range in {
+		v.MustFinalizeAll()
+	}
+	if err != nil {
+		return 0, 0, fmt.Errorf("training step %d: %w", t.step, err)
+	}
+	loss, correct = float64(tensors.ToScalar[float32](out[0])), float64(tensors.ToScalar[float32](out[1]))
+	for _, v := range out {
+		v.MustFinalizeAll()
+	}
+	if math.IsNaN(loss) || math.IsInf(loss, 0) {
+		return loss, correct, fmt.Errorf("training step %d: the loss is %g; start again with a lower peak_lr than %g", t.step, loss, t.Recipe.PeakLR)
+	}
+	t.step++
+	return loss, correct, nil
+}
