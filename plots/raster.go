@@ -2,6 +2,7 @@ package plots
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"image/color"
 	"image/png"
@@ -113,6 +114,9 @@ func (r *raster) trace(e *element, m matrix) error {
 		q := make([]float64, len(s.p))
 		for i := 0; i+1 < len(q); i += 2 {
 			x, y := m.at(s.p[i], s.p[i+1])
+			if math.IsNaN(x) || math.IsNaN(y) {
+				return errors.New("a coordinate is not a number")
+			}
 			q[i], q[i+1] = min(max(x, -farAway), farAway), min(max(y, -farAway), farAway)
 		}
 		switch s.op {

@@ -112,7 +112,7 @@ func NewStaged(classes int, seed rng.Seed) StagedToy {
 // NewSaturating is a broken defence: confident images have infinite logits and NaN gradients, like the reference's peel in float32.
 func NewSaturating(classes int, seed rng.Seed) *Toy { return newToy(classes, seed, saturating) }
 
-// NewNaNGradient is a broken defence: softmax regression with the right logits whose gradient is NaN in one pixel of every image.
+// NewNaNGradient is a broken defence: softmax regression with the right logits whose gradient is NaN everywhere.
 func NewNaNGradient(classes int, seed rng.Seed) *Toy { return newToy(classes, seed, nanGradient) }
 
 // NewGradientFree is a broken defence: softmax regression on rounded pixels, without gradient.

@@ -45,7 +45,7 @@ func saturating(s *model.Scope, x, _ *Node) *Node {
 
 // nanGradient has the logits of the linear model, and a term that is always 0 with a gradient that is infinite times 0.
 func nanGradient(s *model.Scope, x, _ *Node) *Node {
-	zero := MulScalar(Square(SliceAxis(flat(x), 1, AxisRange(0, 1))), 0)
+	zero := MulScalar(ExpandAxes(ReduceSum(Square(flat(x)), 1), 1), 0)
 	return Add(linear(s, x, nil), Sqrt(zero))
 }
 

@@ -1,0 +1,51 @@
+package carso
+
+import (
+	"carsokit/internal/nn"
+
+	"github.com/gomlx/compute/shapes"
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/model"
+)
+
+func (d *Defence) net() net { return net{Config: d.Config, scope: d.store.RootScope()} }
+
+// Condition builds x [B,S,S,3] in [0,1] -> c [B,Cond].
+func (d *Defence) Condition(_ *model.Scope, x *Node) *Node {
+	_, taps := d.Base.Graph(nn.Net{Scope: d.store.Scope(baseScope)}, x, true)
+	return d.net().condition(taps)
+}
+
+// LogitsGiven builds the rest: c [B,Cond] and latent samples [B,N,Latent] (nil for the deterministic defence) -> [B,Classes].
+func (d *Defence) LogitsGiven(_ *model.Scope, cond, noise *Node) *Node {
+	return d.Output.graph(d.SampleLogits(d.Reconstruct(cond, noise)))
+}
+
+// Logits builds one pass over images.
+func (d *Defence) Logits(scope *model.Scope, x, noise *Node) *Node {
+	return d.LogitsGiven(scope, d.Condition(scope, x), noise)
+}
+
+// Reconstruct decodes latent samples: c [B,Cond], noise [B,N,Latent] or nil -> images [B,N,S,S,3] in [0,1].
+func (d *Defence) Reconstruct(cond, noise *Node) *Node {
+	b := cond.Shape().Dimensions[0]
+	n := max(d.Samples, 1)
+	if noise == nil {
+		noise = Zeros(cond.Graph(), shapes.Make(cond.DType(), b, 1, d.Latent))
+	}
+	noise.AssertDims(b, n, d.Latent)
+	c := Reshape(BroadcastToDims(ExpandAxes(cond, 1), b, n, d.Cond), b*n, d.Cond)
+	x := Sigmoid(d.net().decode(Reshape(noise, b*n, d.Latent), c))
+	return Reshape(x, b, n, d.Base.Size, d.Base.Size, 3)
+}
+
+// SampleLogits classifies reconstructions [B,N,S,S,3] -> [B,N,Classes].
+func (d *Defence) SampleLogits(images *Node) *Node {
+	s := images.Shape().Dimensions
+	scope := d.store.Scope(finalScope)
+	if scope.GetVariable("logits.weight") == nil {
+		scope = d.store.Scope(baseScope)
+	}
+	l, _ := d.Final.Graph(nn.Net{Scope: scope}, Reshape(images, s[0]*s[1], s[2], s[3], s[4]), false)
+	return Reshape(l, s[0], s[1], d.Final.Classes)
+}

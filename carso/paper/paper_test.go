@@ -1,0 +1,337 @@
+package paper
+
+import (
+	"bytes"
+	"encoding/csv"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"carsokit/carso/record"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func part(attack, output string, p record.Part) record.Part {
+	p.Attack, p.Output, p.Steps, p.Hit = attack, output, 2, -1
+	if p.Broken {
+		p.Hit = 1
+	}
+	return p
+}
+
+// run is a run of scale tiny; each image is right where its index is below the limit, before and under the attack.
+func run(row, column string, n, clean, robust int, parts func(im *record.Image)) record.Run {
+	s := record.Spec{
+		Schema: record.Schema, Scenario: "a", Row: row, Column: column, Scale: "tiny", Data: record.Data{Name: "cifar10", Split: "test", Digest: "d"},
+		Weights: []record.Weight{{Role: "classifier", File: "f.safetensors", SHA256: "aa"}}, Eps: bound, Draws: 2, Seed: 1,
+	}
+	if column == "clean" {
+		s.Eps = 0
+	}
+	r := record.Run{Key: s.Key(), Spec: s, File: fmt.Sprintf("a-%s-%s-tiny.jsonl", row, column)}
+	answer := func(right bool) int {
+		if right {
+			return 1
+		}
+		return 0
+	}
+	for i := range n {
+		im := record.Image{Index: i, Label: 1, Clean: []int{answer(i < clean), answer(i < clean+1)}}
+		if column != "clean" {
+			im.Initial, im.Fresh = i < clean, []int{answer(i < robust), answer(i < robust)}
+			if parts != nil && im.Initial {
+				parts(&im)
+			}
+		}
+		r.Images = append(r.Images, im)
+	}
+	return r
+}
+
+// runs has all rows of scenario a but the plain net, and no PGD+EoT. The paper's protocol stops at NaN gradients on two images and breaks
+// all others, one of which its fresh draw classifies rightly; the honest one breaks all but one.
+func runs() []record.Run {
+	literal := func(im *record.Image) {
+		nan := im.Index < 2
+		ce := part("apgd-ce", "peel", record.Part{NaNStart: nan, NaNEver: nan, LossZeroStart: im.Index == 2, Broken: !nan})
+		im.Parts = append(im.Parts, ce)
+		if ce.Broken {
+			im.Broken = "apgd-ce/peel"
+		} else {
+			im.Parts = append(im.Parts, part("apgd-dlr", "peel", record.Part{NaNStart: true, NaNEver: true}))
+		}
+	}
+	honest := func(im *record.Image) {
+		broken := im.Index > 0
+		im.Parts = append(im.Parts,
+			part("apgd-ce", "log-sum", record.Part{Broken: broken}),
+			part("apgd-ce", "peel-stable", record.Part{ZeroStart: im.Index < 2, ZeroEver: im.Index < 3, Broken: im.Index > 1}))
+		if broken {
+			im.Broken = "apgd-ce/log-sum"
+		}
+		im.Strongest = []int{im.Fresh[0]}
+	}
+	return []record.Run{
+		run("classifier", "clean", 8, 7, 0, nil),
+		run("classifier", "apgd-ce", 8, 7, 3, nil),
+		run("classifier", "rand", 8, 7, 2, func(im *record.Image) {
+			im.Parts = []record.Part{part("apgd-ce", "logits", record.Part{Broken: im.Index > 1})}
+			if im.Index > 1 {
+				im.Broken = "apgd-ce/logits"
+			}
+		}),
+		run("carso-paper", "clean", 8, 6, 0, nil),
+		run("carso-paper", "apgd-ce", 8, 6, 4, literal),
+		run("carso-paper", "rand", 8, 6, 3, literal),
+		run("carso-honest", "rand", 6, 6, 1, honest),
+	}
+}
+
+func build(t *testing.T, id string, runs []record.Run) Table {
+	t.Helper()
+	table, err := Build(id, "tiny", runs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
+
+func render(t *testing.T, table Table, format string) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	if err := Render(&out, table, format); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func TestGolden(t *testing.T) {
+	for _, e := range Tables() {
+		for _, format := range Formats() {
+			got := render(t, build(t, e.ID, runs()), format)
+			file := filepath.Join("testdata", e.ID+"."+format+".golden")
+			if *update {
+				if err := os.WriteFile(file, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s differs from what is rendered; after a wanted change: go test ./carso/paper -update\n%s", file, got)
+			}
+		}
+	}
+}
+
+func cell(t *testing.T, table Table, row, column string) Cell {
+	t.Helper()
+	i := slices.IndexFunc(table.Rows, func(h Head) bool { return h.ID == row })
+	j := slices.IndexFunc(table.Columns, func(h Head) bool { return h.ID == column })
+	if i < 0 || j < 0 {
+		t.Fatalf("table %s has no cell %s, %s", table.ID, row, column)
+	}
+	return table.Cells[i][j]
+}
+
+func TestMainCells(t *testing.T) {
+	main := build(t, "main", runs())
+	for _, c := range []struct {
+		row, column string
+		value       float64
+		n           int
+	}{
+		{"a/classifier", "clean", 93.75, 8}, // 7 of 8 in the first pass, 8 of 8 in the second
+		{"a/classifier", "rand", 25, 8},
+		{"a/carso-paper", "rand", 37.5, 8}, // a fresh draw saves a broken image
+		{"a/carso-paper", "rand-internal", 25, 8},
+		{"a/carso-paper", "gain", 12.5, 8},
+		{"a/carso-paper", "nan-start", 100. / 3, 6},
+		{"a/carso-paper", "zero-start", 0, 6},
+		{"a/carso-paper", "finite-survivors", 0, 4}, // every survivor had a NaN gradient
+		{"a/carso-honest", "rand", 100. / 6, 6},
+		{"a/carso-honest", "gain", -100. / 6, 6}, // over the six images that both have: 1 against 2
+		{"a/carso-honest", "finite-survivors", 1, 6},
+	} {
+		got := cell(t, main, c.row, c.column)
+		if got.Reason != "" || math.Abs(got.Value-c.value) > 1e-9 || got.N != c.n {
+			t.Errorf("%s, %s: %+v, want %.2f of %d", c.row, c.column, got, c.value, c.n)
+		}
+	}
+	for _, c := range []struct{ row, column, reason string }{
+		{"a/carso-paper", "pgd-eot", "no record; run: carso eval -scenario a -row carso-paper -column pgd-eot -scale tiny"},
+		{"a/plain", "clean", "no record; run: carso eval -scenario a -row plain -column clean -scale tiny"},
+		{"a/classifier", "gain", "not applicable: a gain is CARSO's"},
+		{"b/carso-paper", "rand", Scenarios()[1].Missing},
+	} {
+		if got := cell(t, main, c.row, c.column); got.Reason != c.reason {
+			t.Errorf("%s, %s: reason %q, want %q", c.row, c.column, got.Reason, c.reason)
+		}
+	}
+	if want := "a-carso-honest-rand-tiny.jsonl holds 6 of the 8 images of scale tiny"; !slices.Contains(main.Notes, want) {
+		t.Errorf("notes %q lack %q", main.Notes, want)
+	}
+}
+
+func TestAdaptiveCells(t *testing.T) {
+	table := build(t, "adaptive", runs())
+	for _, c := range []struct {
+		row, column string
+		value       float64
+		n           int
+	}{
+		{"a/carso-honest/rand/apgd-ce/log-sum", "robust", 100. / 6, 6},
+		{"a/carso-honest/rand/apgd-ce/peel-stable", "robust", 100. / 3, 6},
+		{"a/carso-honest/rand/apgd-ce/peel-stable", "zero-start", 100. / 3, 6},
+		{"a/carso-honest/rand/apgd-ce/peel-stable", "finite-survivors", 0, 4},
+		{"a/carso-paper/apgd-ce/apgd-ce/peel", "loss-zero-start", 100. / 6, 6},
+		{"a/worst-case", "robust", 100. / 6, 6}, // image 0, over the six that all three runs hold
+	} {
+		got := cell(t, table, c.row, c.column)
+		if got.Reason != "" || math.Abs(got.Value-c.value) > 1e-9 || got.N != c.n {
+			t.Errorf("%s, %s: %+v, want %.2f of %d", c.row, c.column, got, c.value, c.n)
+		}
+	}
+	if got := cell(t, table, "a/carso-paper/rand/apgd-dlr/peel", "robust"); !strings.Contains(got.Reason, "ran on 2 of 6") {
+		t.Errorf("a part that ran on survivors only: %+v", got)
+	}
+	others := runs()
+	others[6].Spec.Weights = nil
+	if got := cell(t, build(t, "adaptive", others), "a/worst-case", "robust"); !strings.Contains(got.Reason, "different weights") {
+		t.Errorf("worst case over two defences: %+v", got)
+	}
+}
+
+// A run at another bound, or of another scale, must never fill a cell of a table at 8/255.
+func TestOtherRunsDoNotFill(t *testing.T) {
+	for name, spoil := range map[string]func(*record.Spec){
+		"eps":   func(s *record.Spec) { s.Eps = 0.95 },
+		"scale": func(s *record.Spec) { s.Scale = "small" },
+	} {
+		r := run("carso-paper", "rand", 8, 6, 3, nil)
+		spoil(&r.Spec)
+		if got := cell(t, build(t, "main", []record.Run{r}), "a/carso-paper", "rand"); got.Reason == "" {
+			t.Errorf("%s: filled by %s", name, got.Record)
+		}
+	}
+}
+
+func TestEveryCellIsFilledOrExplained(t *testing.T) {
+	fields := []string{"table", "row", "column", "scale", "value", "n", "lo", "hi", "published", "provenance", "record", "reason"}
+	for _, e := range Tables() {
+		for name, rs := range map[string][]record.Run{"records": runs(), "no records": nil} {
+			table := build(t, e.ID, rs)
+			if len(table.Cells) != len(table.Rows) {
+				t.Fatalf("%s: %d rows, %d lines of cells", e.ID, len(table.Rows), len(table.Cells))
+			}
+			var cells []map[string]any
+			if err := json.Unmarshal(render(t, table, "json"), &cells); err != nil {
+				t.Fatal(err)
+			}
+			lines, err := csv.NewReader(bytes.NewReader(render(t, table, "csv"))).ReadAll()
+			if err != nil || len(lines) != len(cells)+1 || !slices.Equal(lines[0], fields) {
+				t.Errorf("%s, %s: %d lines of CSV for %d cells, header %q, error %v", e.ID, name, len(lines), len(cells), lines[0], err)
+			}
+			if len(cells) != len(table.Rows)*len(table.Columns) {
+				t.Errorf("%s, %s: %d cells for %d rows and %d columns", e.ID, name, len(cells), len(table.Rows), len(table.Columns))
+			}
+			seen := map[string]bool{}
+			for _, c := range cells {
+				id := fmt.Sprint(c["row"], " ", c["column"])
+				if seen[id] {
+					t.Errorf("%s: cell %s is there twice", e.ID, id)
+				}
+				seen[id] = true
+				for _, f := range fields {
+					if _, ok := c[f]; !ok || len(c) != len(fields) {
+						t.Errorf("%s: cell %s has fields %v", e.ID, id, c)
+					}
+				}
+				if empty := c["value"] == nil; empty != (c["reason"] != "") || empty != (c["record"] == "") || empty != (c["n"] == 0.) {
+					t.Errorf("%s, %s: cell %v is neither filled nor explained", e.ID, name, c)
+				}
+				if c["published"] != nil && c["provenance"] == "" {
+					t.Errorf("%s: cell %s has a published number of unknown origin", e.ID, id)
+				}
+			}
+		}
+	}
+}
+
+func TestOrderOfRunsDoesNotMatter(t *testing.T) {
+	more := append(runs(), run("carso-paper", "rand", 5, 5, 5, nil)) // fewer images: never chosen
+	more[len(more)-1].File = "A.jsonl"
+	reversed := slices.Clone(more)
+	slices.Reverse(reversed)
+	for _, e := range Tables() {
+		a, b, c := build(t, e.ID, runs()), build(t, e.ID, more), build(t, e.ID, reversed)
+		if !reflect.DeepEqual(a, b) || !reflect.DeepEqual(b, c) {
+			t.Errorf("table %s depends on the order of runs or on a smaller run", e.ID)
+		}
+	}
+}
+
+func TestPublishedValues(t *testing.T) {
+	main := build(t, "main", nil)
+	value := map[string]float64{}
+	for _, p := range PublishedValues() {
+		if got := cell(t, main, p.Scenario+"/"+p.Row, p.Column); got.Published != p {
+			t.Errorf("%+v is not in the main table", p)
+		}
+		if p.Provenance == "" {
+			t.Errorf("%+v has no provenance", p)
+		}
+		value[p.Scenario+p.Row+p.Column] = p.Value
+	}
+	// The published gains are differences of the published accuracies.
+	for _, s := range Scenarios() {
+		if gain, diff := value[s.ID+"carso-papergain"], value[s.ID+"carso-paperrand"]-value[s.ID+"classifierrand"]; math.Abs(gain-diff) > 0.005 {
+			t.Errorf("scenario %s: gain %.2f, difference %.2f", s.ID, gain, diff)
+		}
+	}
+}
+
+func TestScales(t *testing.T) {
+	cost := 0
+	for _, s := range Scales() {
+		if got, err := FindScale(s.Name); err != nil || got != s {
+			t.Errorf("%s: %+v, error %v", s.Name, got, err)
+		}
+		if c := s.Images * s.Steps * s.EoT; c <= cost {
+			t.Errorf("%s costs no more than the scale before it", s.Name)
+		} else {
+			cost = c
+		}
+	}
+}
+
+type brokenPipe struct{}
+
+func (brokenPipe) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
+
+func TestErrorsNameTheChoices(t *testing.T) {
+	check := func(err error, want string) {
+		t.Helper()
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %v, want %q", err, want)
+		}
+	}
+	_, err := Build("mian", "tiny", nil)
+	check(err, `no table "mian"; there are main, adaptive, context`)
+	_, err = Build("main", "huge", nil)
+	check(err, `no scale "huge"; there are tiny, quickstart, small, small-full, paper`)
+	table := build(t, "main", nil)
+	check(Render(new(bytes.Buffer), table, "html"), `no format "html"; there are text, markdown, latex, csv, json`)
+	check(Render(brokenPipe{}, table, "text"), "broken pipe")
+}
