@@ -356,8 +356,8 @@ func TestGoldenAPGD(t *testing.T) {
 		}
 		// The last checks hang on last-digit ties once the loss has converged: the reference's own float64 run differs in 32 to 49 of
 		// its 10,000 entries, and other float32 kernels in more. A mistake in the schedule would show in nearly all.
-		if unequal > 500 {
-			t.Errorf("%sn_halvings_before_step: %d of 10,000 differ", name, unequal)
+		if unequal > 500 || c.loss == attacks.CE && early > 20 {
+			t.Errorf("%sn_halvings_before_step: %d of 10,000 differ, %d before the third check", name, unequal, early)
 		}
 		t.Logf("%s%d of 10,000 step sizes differ (%d before the third check), %.2g of the pixels of x_best", name, unequal, early, differing(r.Best[:len(best)], best))
 	}

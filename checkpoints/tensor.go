@@ -33,6 +33,19 @@ func F32(name string, shape []int, values []float32) Tensor {
 	return Tensor{Name: name, DType: "F32", Shape: slices.Clone(shape), Data: data}
 }
 
+// F16 makes a half-precision tensor, rounding to nearest, ties to even. A value that float16 cannot hold is an error.
+func F16(name string, shape []int, values []float32) (Tensor, error) {
+	data := make([]byte, 2*len(values))
+	for i, v := range values {
+		h, ok := toHalf(v)
+		if !ok {
+			return Tensor{}, fmt.Errorf("tensor %s: value %d is %g, which float16 cannot hold: keep it in float32", name, i, v)
+		}
+		binary.LittleEndian.PutUint16(data[2*i:], h)
+	}
+	return Tensor{Name: name, DType: "F16", Shape: shape, Data: data}, nil
+}
+
 // I64 makes an int64 tensor; it copies both slices. A shape that does not fit the values is reported when the tensor is used.
 func I64(name string, shape []int, values []int64) Tensor {
 	data := make([]byte, 8*len(values))
@@ -243,4 +256,33 @@ func (n *nonFinite) err(tensor string) error {
 	}
 	return &FormatError{Tensor: tensor, Problem: fmt.Sprintf("%d of %d values are not finite (the first is %v at index %d)", n.bad, n.seen, n.value, n.first),
 		Remedy: "the training that made them diverged: use an earlier checkpoint"}
+}
+
+// toHalf rounds to IEEE 754 binary16; ok is false for NaN, infinities and overflow.
+func toHalf(v float32) (h uint16, ok bool) {
+	b := math.Float32bits(v)
+	sign := uint16(b >> 16 & 0x8000)
+	exp, frac := int(b>>23&0xff)-127, b&0x7fffff
+	switch {
+	case exp > 15:
+		return 0, false
+	case exp >= -14:
+		h = uint16(exp+15)<<10 | uint16(frac>>13)
+		h += roundBit(frac, 13, h) // a carry runs into the exponent, as it should
+	case exp >= -25:
+		frac |= 0x800000
+		shift := uint(-exp - 1) // the unit of subnormals is 2^-24
+		h = uint16(frac >> shift)
+		h += roundBit(frac, shift, h)
+	}
+	return sign | h, h < 0x7c00
+}
+
+// roundBit is 1 if dropping the low bits of frac rounds up, ties to even.
+func roundBit(frac uint32, bits uint, kept uint16) uint16 {
+	rest, half := frac&(1<<bits-1), uint32(1)<<(bits-1)
+	if rest > half || rest == half && kept&1 == 1 {
+		return 1
+	}
+	return 0
 }

@@ -1,20 +1,13 @@
 package models
 
 import (
-	"bufio"
-	"bytes"
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"os"
 	"path/filepath"
-	"time"
 
 	"carsokit/checkpoints"
-	"carsokit/internal/atomicfile"
 	"carsokit/internal/nn"
+	"carsokit/internal/training"
 
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -32,84 +25,57 @@ type Point struct {
 	Best      bool    `json:"best"`           // highest HeldPGD so far (HeldClean for a plain recipe): these weights are kept
 }
 
-// RunOptions says where a run keeps its state and whom it tells.
-type RunOptions struct {
-	Dir       string        // training state, curve.jsonl and best.safetensors
-	SaveEvery time.Duration // how often the state is saved inside an epoch; 0: only at epoch ends
-	// Progress is told after every step.
-	Progress func(step, total int, loss float64)
-	// Epoch is told at the end of every epoch.
-	Epoch func(Point)
+// At is the number of steps done.
+func (p Point) At() int { return p.Step }
+
+// job is a Trainer in the form that the training loop takes: it adds up the epoch's losses and keeps the best weights.
+type job struct {
+	*Trainer
+	dir          string
+	probe        func(context.Context) (clean, pgd float64, err error)
+	sum, correct float64
+	n            int
 }
 
-// Run trains until the end or until ctx is done, in which case it saves the state and returns ctx's error: running again continues.
-func (t *Trainer) Run(ctx context.Context, o RunOptions) error {
-	if err := os.MkdirAll(o.Dir, 0o777); err != nil {
-		return fmt.Errorf("making the training folder: %w", err)
+func (j *job) Every() int { return j.PerEpoch() }
+
+func (j *job) Advance(ctx context.Context) (float64, error) {
+	loss, correct, err := j.Trainer.Advance(ctx)
+	if err == nil {
+		j.sum, j.correct, j.n = j.sum+loss, j.correct+correct, j.n+1
 	}
-	curve := filepath.Join(o.Dir, "curve.jsonl")
-	points, err := readCurve(curve, t.step)
-	if err != nil {
-		return err
+	return loss, err
+}
+
+func (j *job) Measure(ctx context.Context, before []Point) (p Point, err error) {
+	n := float64(j.n)
+	p = Point{Step: j.step, Epoch: j.step / j.PerEpoch(), LR: j.Recipe.LR(j.step-1, j.Total()), Loss: j.sum / n, TrainAdv: 100 * j.correct / n, Best: true}
+	j.sum, j.correct, j.n = 0, 0, 0
+	if p.HeldClean, p.HeldPGD, err = j.probe(ctx); err != nil {
+		return p, err
 	}
-	if err := writeCurve(curve, points); err != nil {
-		return err
+	for _, q := range before {
+		if j.score(q) >= j.score(p) {
+			p.Best = false
+		}
 	}
+	if p.Best {
+		err = j.Export(filepath.Join(j.dir, BestFile), p)
+	}
+	return p, err
+}
+
+// BestFile is the name of the weights that were best on the held-out images.
+const BestFile = "best.safetensors"
+
+// Run trains until the end or until ctx is done, in which case it saves the state and returns ctx's error: running again continues. The best averaged
+// weights are kept in BestFile of the folder.
+func (t *Trainer) Run(ctx context.Context, o training.Options[Point]) error {
 	probe, err := t.newProbe()
 	if err != nil {
 		return err
 	}
-	saved := time.Now()
-	var sum, correct float64
-	var n int
-	for t.step < t.Total() {
-		loss, c, err := t.Advance(ctx)
-		if err != nil {
-			if ctx.Err() != nil {
-				return errors.Join(ctx.Err(), t.Save(o.Dir))
-			}
-			return err
-		}
-		sum, correct, n = sum+loss, correct+c, n+1
-		if o.Progress != nil {
-			o.Progress(t.step, t.Total(), loss)
-		}
-		if t.step%t.PerEpoch() != 0 {
-			if o.SaveEvery > 0 && time.Since(saved) > o.SaveEvery {
-				if err := t.Save(o.Dir); err != nil {
-					return err
-				}
-				saved = time.Now()
-			}
-			continue
-		}
-		p := Point{Step: t.step, Epoch: t.step / t.PerEpoch(), LR: t.Recipe.LR(t.step-1, t.Total()), Loss: sum / float64(n), TrainAdv: 100 * correct / float64(n)}
-		if p.HeldClean, p.HeldPGD, err = probe(ctx); err != nil {
-			return err
-		}
-		p.Best = true
-		for _, q := range points {
-			if t.score(q) >= t.score(p) {
-				p.Best = false
-			}
-		}
-		if p.Best {
-			if err := t.Export(filepath.Join(o.Dir, "best.safetensors"), p); err != nil {
-				return err
-			}
-		}
-		points = append(points, p)
-		// The curve is written before the state: after a kill in between, the epoch's last steps are redone and its line replaced.
-		if err := errors.Join(writeCurve(curve, points), t.Save(o.Dir)); err != nil {
-			return err
-		}
-		saved = time.Now()
-		if o.Epoch != nil {
-			o.Epoch(p)
-		}
-		sum, correct, n = 0, 0, 0
-	}
-	return nil
+	return training.Run(ctx, &job{Trainer: t, dir: o.Dir, probe: probe}, o)
 }
 
 func (t *Trainer) score(p Point) float64 {
@@ -127,41 +93,6 @@ func (t *Trainer) Export(path string, p Point) error {
 	}
 	return checkpoints.Write(path, ts, map[string]string{
 		"config": mustJSON(t.Recipe.Net), "recipe": mustJSON(t.Recipe), "data_digest": t.loader.Set.Digest, "point": mustJSON(p),
-	})
-}
-
-// readCurve reads the lines of a curve up to a step.
-func readCurve(path string, step int) ([]Point, error) {
-	b, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading the training curve: %w", err)
-	}
-	var ps []Point
-	sc := bufio.NewScanner(bytes.NewReader(b))
-	for sc.Scan() {
-		var p Point
-		if err := json.Unmarshal(sc.Bytes(), &p); err != nil {
-			return nil, fmt.Errorf("reading the training curve %s, line %d: %w: remove the line or the file", path, len(ps)+1, err)
-		}
-		if p.Step <= step {
-			ps = append(ps, p)
-		}
-	}
-	return ps, sc.Err()
-}
-
-func writeCurve(path string, ps []Point) error {
-	return atomicfile.Write(path, func(w io.Writer) error {
-		enc := json.NewEncoder(w)
-		for _, p := range ps {
-			if err := enc.Encode(p); err != nil {
-				return err
-			}
-		}
-		return nil
 	})
 }
 

@@ -167,7 +167,7 @@ func (t *Trainer) restore(dir, digest string) error {
 		return fmt.Errorf("training state in %s is of another run (recipe %s, data %.12s); this run has recipe %s, data %.12s: use another folder or remove it",
 			dir, have, meta.Data, want, digest)
 	}
-	if err := restoreVariables(t.Store, state); err != nil {
+	if err := SetVariables(t.Store, state); err != nil {
 		return fmt.Errorf("training state in %s: %w", dir, err)
 	}
 	t.step, t.Warning = int(step), warning
@@ -184,7 +184,7 @@ func mustJSON(v any) string {
 
 // Save writes the state, keeping the generation before.
 func (t *Trainer) Save(dir string) error {
-	ts, err := storeVariables(t.Store)
+	ts, err := Variables(t.Store)
 	if err != nil {
 		return err
 	}

@@ -58,8 +58,8 @@ func ExportParams(scope *model.Scope, ps []nn.Param) ([]checkpoints.Tensor, erro
 	return ts, nil
 }
 
-// storeVariables copies every variable of a store, under its path, for a training state.
-func storeVariables(st *model.Store) ([]checkpoints.Tensor, error) {
+// Variables copies every variable of a store, under its path, for a training state.
+func Variables(st *model.Store) ([]checkpoints.Tensor, error) {
 	var ts []checkpoints.Tensor
 	for v := range st.IterVariables() {
 		if v.DType() != dtypes.Float32 {
@@ -78,8 +78,8 @@ func storeVariables(st *model.Store) ([]checkpoints.Tensor, error) {
 	return ts, nil
 }
 
-// restoreVariables puts saved values into the existing variables of a store, which must be exactly those saved.
-func restoreVariables(st *model.Store, ts []checkpoints.Tensor) error {
+// SetVariables puts saved values into the existing variables of a store, which must be exactly those saved.
+func SetVariables(st *model.Store, ts []checkpoints.Tensor) error {
 	want := 0
 	for v := range st.IterVariables() {
 		if v.DType() == dtypes.Float32 {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"sync"
 
 	"github.com/dop251/goja"
@@ -156,5 +157,9 @@ func (e *engine) svg(option []byte) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("drawing the chart: %w", err)
 	}
-	return v.String(), nil
+	return drawingID.ReplaceAllString(v.String(), "zr0-"), nil
 }
+
+// drawingID is the running number of a drawing in the process, which ECharts puts into the names inside it: without it a
+// chart is the same bytes each time.
+var drawingID = regexp.MustCompile(`\bzr\d+-`)

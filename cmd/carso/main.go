@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
@@ -15,18 +16,28 @@ type command struct {
 	run        func(ctx context.Context, args []string) error
 }
 
-var commands = []command{
-	{"train", "train a classifier or a purifier", train},
+func commands() []command {
+	return []command{
+		{"doctor", "say what is installed, found and missing", doctor},
+		{"data", "get or verify a data set", dataCommand},
+		{"train", "train a classifier or a purifier", trainCommand},
+		{"export", "write a finished training's weights as files", export},
+		{"eval", "evaluate a row and column of the main table, or continue", evalCommand},
+		{"table", "print a table from records", table},
+		{"checkpoint", "inspect weight files", checkpoint},
+	}
 }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := dispatch(ctx, os.Args[1:]); err != nil {
-		if errors.Is(err, context.Canceled) {
-			fmt.Fprintln(os.Stderr, "carso: interrupted; the same command continues")
-			os.Exit(130)
-		}
+	err := dispatch(ctx, os.Args[1:])
+	stop()
+	switch {
+	case err == nil, errors.Is(err, flag.ErrHelp):
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintln(os.Stderr, "carso: interrupted; what was finished is saved, and the same command continues")
+		os.Exit(130)
+	default:
 		fmt.Fprintln(os.Stderr, "carso:", err)
 		os.Exit(1)
 	}
@@ -34,18 +45,29 @@ func main() {
 
 func dispatch(ctx context.Context, args []string) error {
 	if len(args) > 0 {
-		for _, c := range commands {
+		for _, c := range commands() {
 			if c.name == args[0] {
 				return c.run(ctx, args[1:])
 			}
 		}
 	}
-	fmt.Fprintln(os.Stderr, "usage: carso COMMAND [flags]")
-	for _, c := range commands {
+	fmt.Fprintln(os.Stderr, "usage: carso COMMAND [flags]     carso COMMAND -h lists the flags")
+	for _, c := range commands() {
 		fmt.Fprintf(os.Stderr, "  %-12s %s\n", c.name, c.what)
 	}
-	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" {
+	if len(args) == 0 || args[0] == "help" || args[0] == "-h" || args[0] == "--help" || args[0] == "-help" {
 		return nil
 	}
 	return fmt.Errorf("no command %q", args[0])
+}
+
+// parse parses flags and refuses words that are left over.
+func parse(fs *flag.FlagSet, args []string) error {
+	if err := fs.Parse(args); err != nil {
+		return err
+	}
+	if fs.NArg() > 0 {
+		return fmt.Errorf("%s: unexpected argument %q; flags come first", fs.Name(), fs.Arg(0))
+	}
+	return nil
 }

@@ -2,62 +2,183 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
+	"carsokit/carso"
+	"carsokit/carso/eval"
+	"carsokit/checkpoints"
 	"carsokit/data"
+	"carsokit/internal/training"
+	"carsokit/internal/xlaenv"
 	"carsokit/models"
-
-	"github.com/gomlx/compute"
-	_ "github.com/gomlx/gomlx/backends/default"
 )
 
-func train(ctx context.Context, args []string) error {
-	if len(args) == 0 || args[0] != "classifier" {
-		return fmt.Errorf("usage: carso train classifier|purifier -scenario a -scale small [-out folder]")
+type trainFlags struct {
+	scenario, scale, out, data, weights string
+	plain                               bool
+}
+
+func trainCommand(ctx context.Context, args []string) error {
+	if len(args) == 0 || args[0] != "classifier" && args[0] != "purifier" {
+		return errors.New("usage: carso train classifier|purifier -scenario a -scale small [-out folder]")
 	}
-	fs := flag.NewFlagSet("train "+args[0], flag.ContinueOnError)
-	scale := fs.String("scale", "small", "tiny or small")
-	out := fs.String("out", "", "folder of the run's state (default build/train/...)")
-	dir := fs.String("data", os.Getenv("CARSO_DATA"), "folder with the data sets")
-	plain := fs.Bool("plain", false, "train without an adversary")
-	if err := fs.Parse(args[1:]); err != nil {
+	var f trainFlags
+	fs := flag.NewFlagSet("carso train "+args[0], flag.ContinueOnError)
+	fs.StringVar(&f.scenario, "scenario", "a", "scenario of the paper")
+	fs.StringVar(&f.scale, "scale", "small", "tiny or small")
+	fs.StringVar(&f.out, "out", "", "folder of the run's state and curve (default build/train/...)")
+	fs.StringVar(&f.data, "data", "", "folder or archive of the data set (default $"+data.Env+", then build/data)")
+	if args[0] == "classifier" {
+		fs.BoolVar(&f.plain, "plain", false, "train without an adversary, for the sanity row")
+	} else {
+		fs.StringVar(&f.weights, "weights", "", "folder of the classifier's file (default: the one that ships)")
+	}
+	if err := parse(fs, args[1:]); err != nil {
 		return err
 	}
-	recipe, err := models.SmallRecipe(*scale, *plain)
+	s, err := carso.FindScenario(f.scenario)
 	if err != nil {
 		return err
 	}
-	set, err := data.OpenCIFAR10(filepath.Join(*dir, "cifar-10-batches-bin"), "train")
+	where, err := data.Find(s.Dataset, f.data, ".")
 	if err != nil {
 		return err
 	}
-	be, err := compute.New()
+	set, err := data.OpenCIFAR10(where, "train")
 	if err != nil {
 		return err
 	}
-	if *out == "" {
-		*out = filepath.Join("build", "train", "classifier-a-"+*scale)
+	if f.out == "" {
+		name := args[0] + "-" + f.scenario + "-" + f.scale
+		if f.plain {
+			name += "-plain"
+		}
+		f.out = filepath.Join("build", "train", name)
 	}
-	tr, err := models.NewTrainer(be, recipe, set, *out)
+	if args[0] == "classifier" {
+		return trainClassifier(ctx, f, set)
+	}
+	return trainPurifier(ctx, f, s, set)
+}
+
+func trainClassifier(ctx context.Context, f trainFlags, set *data.Set) error {
+	recipe, err := models.SmallRecipe(f.scale, f.plain)
 	if err != nil {
 		return err
 	}
-	start, first, last := time.Now(), tr.Step(), time.Now()
-	return tr.Run(ctx, models.RunOptions{Dir: *out, SaveEvery: 2 * time.Minute,
+	be, err := xlaenv.Backend()
+	if err != nil {
+		return err
+	}
+	t, err := models.NewTrainer(be, recipe, set, f.out)
+	if err != nil {
+		return err
+	}
+	return finish(t.Run(ctx, options[models.Point](f.out, t.Step(), recipe.Batch, t.Warning)), f.out, "best averaged weights: "+filepath.Join(f.out, models.BestFile))
+}
+
+func trainPurifier(ctx context.Context, f trainFlags, s carso.Scenario, set *data.Set) error {
+	open := carso.Opener(eval.Shipped)
+	if f.weights != "" {
+		open = carso.Folder(f.weights)
+	}
+	base, err := open(s.Classifier)
+	if err != nil {
+		return err
+	}
+	defer base.Close()
+	var net models.WRN
+	if err := json.Unmarshal([]byte(base.Meta["config"]), &net); err != nil {
+		return fmt.Errorf("%s: its metadata has no network configuration: %w", s.Classifier, err)
+	}
+	recipe, err := carso.SmallRecipe(f.scale, net)
+	if err != nil {
+		return err
+	}
+	be, err := xlaenv.Backend()
+	if err != nil {
+		return err
+	}
+	t, err := carso.NewTrainer(be, recipe, set, base, f.out)
+	if err != nil {
+		return err
+	}
+	return finish(t.Run(ctx, options[carso.Point](f.out, t.Step(), recipe.Batch, t.Warning)), f.out, "carso export writes the weights")
+}
+
+func finish(err error, out, next string) error {
+	if err == nil {
+		fmt.Printf("done; curve: %s; %s\n", filepath.Join(out, training.Curve), next)
+	}
+	return err
+}
+
+// options prints a progress line at most every five seconds, and every point of the curve.
+func options[P training.Point](dir string, first, batch int, warning string) training.Options[P] {
+	if warning != "" {
+		fmt.Fprintln(os.Stderr, "carso: warning:", warning)
+	}
+	if first > 0 {
+		fmt.Printf("continuing from step %d\n", first)
+	}
+	start, last := time.Now(), time.Now()
+	return training.Options[P]{Dir: dir, SaveEvery: 2 * time.Minute,
 		Progress: func(step, total int, loss float64) {
 			if time.Since(last) < 5*time.Second && step < total {
 				return
 			}
 			last = time.Now()
 			rate := float64(step-first) / time.Since(start).Seconds()
-			fmt.Printf("step %d/%d  loss %.3f  %.0f images/s  ETA %s\n", step, total, loss, rate*float64(recipe.Batch),
+			fmt.Printf("step %d/%d  loss %.4g  %.0f images/s  ETA %s\n", step, total, loss, rate*float64(batch),
 				time.Duration(float64(total-step)/rate*float64(time.Second)).Round(time.Second))
 		},
-		Epoch: func(p models.Point) {
-			fmt.Printf("epoch %d  lr %.4f  loss %.4f  train %.2f  held-out clean %.1f  PGD-10 %.1f  best %v\n", p.Epoch, p.LR, p.Loss, p.TrainAdv, p.HeldClean, p.HeldPGD, p.Best)
-		}})
+		Point: func(p P) {
+			line, err := json.Marshal(p)
+			if err != nil {
+				line = []byte(err.Error())
+			}
+			fmt.Println(string(line))
+		}}
+}
+
+// export rounds a finished training's weights to float16 and writes them under the scenario's names.
+func export(_ context.Context, args []string) error {
+	fs := flag.NewFlagSet("carso export", flag.ContinueOnError)
+	scenario := fs.String("scenario", "a", "scenario of the paper")
+	classifier := fs.String("classifier", "", "folder of a finished classifier training")
+	plain := fs.String("plain", "", "folder of a finished plain training")
+	purifier := fs.String("purifier", "", "folder of a finished purifier training")
+	out := fs.String("out", filepath.Join("checkpoints", "shipped"), "folder to write to")
+	full := fs.Bool("float32", false, "do not round to float16")
+	if err := parse(fs, args); err != nil {
+		return err
+	}
+	s, err := carso.FindScenario(*scenario)
+	if err != nil {
+		return err
+	}
+	for _, c := range []struct{ from, to string }{{*classifier, s.Classifier}, {*plain, s.Plain}} {
+		if c.from == "" {
+			continue
+		}
+		if err := checkpoints.Convert(filepath.Join(c.from, models.BestFile), filepath.Join(*out, c.to), !*full); err != nil {
+			return err
+		}
+		if err := checkpoints.CopyFile(filepath.Join(c.from, training.Curve), filepath.Join(*out, c.to+"."+training.Curve)); err != nil {
+			return err
+		}
+	}
+	if *purifier != "" {
+		if err := carso.ExportState(*purifier, *out, s.Stem, !*full); err != nil {
+			return err
+		}
+		return checkpoints.CopyFile(filepath.Join(*purifier, training.Curve), filepath.Join(*out, s.Stem+"."+training.Curve))
+	}
+	return nil
 }

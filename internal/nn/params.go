@@ -22,15 +22,15 @@ type Kind int
 
 // The kinds of parameters.
 const (
-	ConvKernel       Kind = iota // PyTorch (out, in, kh, kw); kept (kh, kw, in, out)
-	ConvTKernel                  // PyTorch (in, out, kh, kw); kept (kh, kw, in, out), flipped in space
-	LinearWeight                 // (out, in) in both
-	Bias                         // uniform like the weight it belongs to, by FanIn
-	BNWeight                     // starts at 1
-	BNBias                       // starts at 0
-	BNMean                       // running mean, a buffer
-	BNVar                        // running (unbiased) variance, a buffer
-	BNCount                      // int64 number of batches; kept only in files
+	ConvKernel   Kind = iota // PyTorch (out, in, kh, kw); kept (kh, kw, in, out)
+	ConvTKernel              // PyTorch (in, out, kh, kw); kept (kh, kw, in, out), flipped in space
+	LinearWeight             // (out, in) in both
+	Bias                     // uniform like the weight it belongs to, by FanIn
+	BNWeight                 // starts at 1
+	BNBias                   // starts at 0
+	BNMean                   // running mean, a buffer
+	BNVar                    // running (unbiased) variance, a buffer
+	BNCount                  // int64 number of batches; kept only in files
 )
 
 // Param is one tensor of a module's state, under its PyTorch name.

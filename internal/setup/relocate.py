@@ -9,7 +9,8 @@ import sys
 
 venv = pathlib.Path(sys.argv[1])
 here = str(venv)
-SHEBANG = re.compile(rb"\A(#!|'''exec' )\"?(/[^\n]*?/\.venv)(?=/bin/python)")
+# pip puts a path that is too long or has spaces into a second line, after /bin/sh.
+SHEBANG = re.compile(rb"""\A(#!|#!/bin/sh\n'''exec' )("?)/[^\n"]*?/\.venv(?=/bin/python)""")
 ACTIVATE = re.compile(r"""(VIRTUAL_ENV[ =]+['"]?)(/[^'"\n]*?/\.venv)""")
 
 for path in (venv / "bin").iterdir():
@@ -19,9 +20,7 @@ for path in (venv / "bin").iterdir():
         start = f.read(2)
     if start == b"#!":
         old = path.read_bytes()
-        new = SHEBANG.sub(lambda m: m[1] + here.encode(), old)
-        # A path too long for a first line stands in a second one, after /bin/sh.
-        new = re.sub(rb"(?<=\n'''exec' )\"?/[^\n\"]*?/\.venv(?=/bin/python)", lambda m: (b'"' if m[0][:1] == b'"' else b"") + here.encode(), new)
+        new = SHEBANG.sub(lambda m: m[1] + m[2] + here.encode(), old)
     elif path.name.startswith("activate"):
         old = path.read_bytes()
         new = ACTIVATE.sub(lambda m: m[1] + here, old.decode()).encode()

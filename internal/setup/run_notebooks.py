@@ -5,6 +5,7 @@
 The executed notebook, and with --html a page to read, is written even when a cell fails. Without --out it replaces the input.
 """
 import argparse
+import html
 import os
 import pathlib
 import re
@@ -52,6 +53,14 @@ def write_html(nb, path):
 
     body, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_notebook_node(
         nb, resources={"metadata": {"name": path.stem}})
+    # The template does not know the pictures' descriptions.
+    for output in (o for c in nb.cells for o in c.get("outputs", [])):
+        png = output.get("data", {}).get("image/png", "").replace("\n", "")
+        alt = output.get("metadata", {}).get("image/png", {}).get("alt", "")
+        at = body.find(png) if png and alt else -1
+        if at >= 0:
+            tag = body.rfind("<img", 0, at)
+            body = body[:tag] + re.sub(r'alt="[^"]*"', lambda _: f'alt="{html.escape(alt)}"', body[tag:at]) + body[at:]
     path.write_text(body)
 
 
@@ -66,7 +75,8 @@ def run(path, out, args):
     try:
         client.execute()
     except Exception as e:  # a dead kernel or a cell out of time; what ran until then is kept
-        failures[None] = f"{type(e).__name__}: {e}"
+        log = pathlib.Path(sys.prefix, "share", "carso", "kernel.log")
+        failures[None] = f"{type(e).__name__}: {e}\nThe kernel's log is {log}."
     for i, text in problems(nb):
         failures.setdefault(i, text)
     out.parent.mkdir(parents=True, exist_ok=True)

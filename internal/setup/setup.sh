@@ -154,7 +154,8 @@ install_kernel() {
 			export GOFLAGS="\${CARSO_GOFLAGS:--ldflags=-w}"
 			# gonb runs "go get" before every cell: without a proxy it keeps to the versions in this repository's go.mod.
 			export GOPROXY="\${CARSO_GOPROXY:-off}"
-			exec "$VENV/bin/gonb" "\$@"
+			# The kernel's own log; what cells write goes to the notebook.
+			exec "$VENV/bin/gonb" "\$@" 2>"$SHARE/kernel.log"
 		SH
 	} | replace "$VENV/bin/carso-kernel"
 	chmod +x "$VENV/bin/carso-kernel"
@@ -178,12 +179,9 @@ install_extension() {
 
 prepare_go() {
 	say "compiling the packages"
-	(
-		cd "$ROOT"
-		go build -ldflags=-w ./...
-		# A notebook's workspace reads go.mod files that a build never fetches: with them notebooks run offline.
-		go list -m all >/dev/null
-	) || fail "the Go packages do not build"
+	(cd "$ROOT" && go build -ldflags=-w ./...) || say "a package does not compile; cells that import it will fail"
+	# A notebook's workspace reads go.mod files that a build never fetches: with them notebooks run offline.
+	(cd "$ROOT" && go list -m all >/dev/null) || fail "Go could not fetch the modules of go.mod: is the network there?"
 }
 
 main() {

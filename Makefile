@@ -1,0 +1,54 @@
+# Everything is installed into .venv and written to build/. `make help` lists the targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help quickstart lab notebooks test parity lint fmt bench
+
+SETUP := internal/setup/setup.sh
+# The settings that set-up wrote (the backend, where ECharts is), or GoMLX's backend in pure Go.
+ENV := if [ -f .venv/carso-env ]; then . .venv/carso-env; else export GOMLX_BACKEND="$${GOMLX_BACKEND:-go}" GOMLX_NO_AUTO_INSTALL=1; fi;
+RUN_NOTEBOOKS := .venv/bin/python internal/setup/run_notebooks.py
+TEST_TIMEOUT ?= 20m
+PKG ?= ./...
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+quickstart: ## set up, build the command carso, run the first notebook and make a page of it
+	@$(SETUP) notebooks
+	@$(ENV) go build -o .venv/bin/carso ./cmd/carso
+	@$(RUN_NOTEBOOKS) --html --out build/quickstart notebooks/01-quickstart.ipynb
+	@echo
+	@echo "The page to read:       build/quickstart/01-quickstart.html"
+	@echo "The executed notebook:  build/quickstart/01-quickstart.ipynb"
+	@echo "Next:                   make lab, or .venv/bin/carso help"
+
+lab: ## set up and open JupyterLab
+	@$(SETUP) notebooks
+	@$(ENV) .venv/bin/python -m jupyterlab
+
+notebooks: ## run every notebook at its smallest scale
+	@$(SETUP) notebooks
+	@$(RUN_NOTEBOOKS) --set CARSO_SCALE=tiny --html --out build/notebooks notebooks/*.ipynb
+
+test: ## vet and test every package (PKG=./attacks/... for some)
+	@$(SETUP) base || echo "make: going on with GoMLX's backend in pure Go: right, but tests of models take minutes instead of seconds; pictures of charts are not tested"
+	@$(ENV) go vet $(PKG)
+	@$(ENV) go test -timeout $(TEST_TIMEOUT) $(PKG)
+
+parity: ## compare with the values of the reference implementation
+	@$(SETUP) base
+	@$(ENV) go run ./cmd/carso parity
+
+lint: ## formatting, go vet, and golangci-lint where it is installed
+	@bad=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); \
+	if [ -n "$$bad" ]; then echo "not formatted (make fmt):"; echo "$$bad"; exit 1; fi
+	@go vet ./...
+	@if command -v golangci-lint >/dev/null; then golangci-lint run; else echo "golangci-lint is not installed: skipped"; fi
+
+fmt: ## format the Go files
+	@git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -w
+
+bench: ## run the benchmarks (PKG=./internal/rng for one package)
+	@$(SETUP) base
+	@$(ENV) go test -run '^$$' -bench . -benchmem $(PKG)

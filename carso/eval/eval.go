@@ -1,0 +1,287 @@
+package eval
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"carsokit/attacks"
+	"carsokit/carso/record"
+	"carsokit/data"
+	"carsokit/internal/rng"
+
+	"github.com/gomlx/compute"
+)
+
+// System is what is evaluated: a classifier or a defence, under the names of its outputs.
+type System struct {
+	// Output returns the system's output of that name, on shared weights.
+	Output  func(name string) (attacks.Classifier, error)
+	Defence any // its configuration, for the record
+	Weights []record.Weight
+}
+
+// Job is one evaluation. Spec names it; Data, Attack, Eps and Weights of the spec are filled in by NewSpec.
+type Job struct {
+	Spec     record.Spec
+	Protocol Protocol
+	System   System
+	Set      *data.Set
+	Images   int // the first Images of Set
+}
+
+// Options are settings that cannot change a number.
+type Options struct {
+	Chunk   int   // images in one record; default 25
+	Workers int   // chunks under way at once; default 2, which fills the gaps that one leaves between parallel operations
+	Buckets []int // batch sizes compiled, see attacks.OracleOptions; default 16 and 4
+	// Progress is told of every gradient evaluation and every finished chunk. Calls do not overlap.
+	Progress func(Progress)
+}
+
+// Progress is the state of an evaluation.
+type Progress struct {
+	Done, Total int // images
+	Elapsed     time.Duration
+	Fresh       int    // images done in this run, which the rate is made of
+	Correct     int    // of Done, correct in the first fresh pass
+	Note        string // what is going on
+}
+
+// Run evaluates the images that the store does not hold yet and returns the whole run. Where ctx ends it returns ctx's error with all finished chunks
+// recorded; running again continues, and the final records are those of an uninterrupted run.
+func Run(ctx context.Context, be compute.Backend, store *record.Store, job Job, o Options) (record.Run, error) {
+	if job.Images < 1 || job.Images > job.Set.Len() {
+		return record.Run{}, fmt.Errorf("evaluating %d images: %s %s here has %d; `carso data get %s` brings all", job.Images, job.Set.Name, job.Set.Split, job.Set.Len(), job.Set.Name)
+	}
+	if o.Chunk < 1 {
+		o.Chunk = 25
+	}
+	if o.Workers < 1 {
+		o.Workers = 2
+	}
+	if len(o.Buckets) == 0 {
+		o.Buckets = []int{16, 4}
+	}
+	seq, err := job.sequence(be, o.Buckets)
+	if err != nil {
+		return record.Run{}, err
+	}
+	w, err := store.Writer(job.Spec)
+	if err != nil {
+		return record.Run{}, err
+	}
+	err = job.run(ctx, seq, w, o)
+	if err = errors.Join(err, w.Close()); err != nil {
+		return record.Run{}, err
+	}
+	runs, err := store.Load()
+	if err != nil {
+		return record.Run{}, err
+	}
+	for _, r := range runs {
+		if r.Key == job.Spec.Key() {
+			return r, nil
+		}
+	}
+	return record.Run{}, fmt.Errorf("the run just recorded in %s is not there", w.Path())
+}
+
+// sequence binds the protocol to the system's outputs. Stages on one output share its compiled graphs.
+func (j Job) sequence(be compute.Backend, buckets []int) (attacks.Sequence, error) {
+	oracles := map[string]*attacks.Oracle{}
+	oracle := func(name string) (*attacks.Oracle, error) {
+		if o := oracles[name]; o != nil {
+			return o, nil
+		}
+		c, err := j.System.Output(name)
+		if err != nil {
+			return nil, err
+		}
+		o, err := attacks.NewOracle(be, c, attacks.OracleOptions{Buckets: buckets})
+		oracles[name] = o
+		return o, err
+	}
+	seq := attacks.Sequence{Confirm: j.Protocol.Confirm, All: j.Protocol.All}
+	var err error
+	if seq.Decide, err = oracle(j.Protocol.Decides); err != nil {
+		return seq, err
+	}
+	for _, s := range j.Protocol.Stages {
+		o, err := oracle(s.Output)
+		if err != nil {
+			return seq, err
+		}
+		seq.Stages = append(seq.Stages, attacks.Stage{Oracle: o, Output: s.Output, Attack: s.Attack})
+	}
+	return seq, nil
+}
+
+func (j Job) run(ctx context.Context, seq attacks.Sequence, w *record.Writer, o Options) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	done := w.Done()
+	var chunks [][]int
+	var chunk []int
+	for i := range j.Images {
+		if !done[i] {
+			chunk = append(chunk, i)
+		}
+		if len(chunk) == o.Chunk || i == j.Images-1 && len(chunk) > 0 {
+			chunks, chunk = append(chunks, chunk), nil
+		}
+	}
+	p := Progress{Total: j.Images, Done: len(done)}
+	start := time.Now()
+	var mu sync.Mutex
+	tell := func(change func(*Progress)) {
+		mu.Lock()
+		defer mu.Unlock()
+		change(&p)
+		p.Elapsed = time.Since(start)
+		if o.Progress != nil {
+			o.Progress(p)
+		}
+	}
+	// Chunks are computed side by side and appended in order, so that the file does not depend on which was faster.
+	results := make([]chan result, len(chunks))
+	for i := range results {
+		results[i] = make(chan result, 1)
+	}
+	next := make(chan int, len(chunks))
+	for i := range chunks {
+		next <- i
+	}
+	close(next)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for range o.Workers {
+		wg.Go(func() {
+			for i := range next {
+				images, err := j.chunk(ctx, seq, chunks[i], func(note string) { tell(func(p *Progress) { p.Note = note }) })
+				results[i] <- result{images, err}
+				if err != nil {
+					cancel()
+					return
+				}
+			}
+		})
+	}
+	for i := range chunks {
+		var r result
+		select {
+		case r = <-results[i]:
+		case <-ctx.Done():
+			select { // the chunk may have failed, or finished, just before
+			case r = <-results[i]:
+			default:
+				r.err = ctx.Err()
+				for k := i; k < len(chunks); k++ {
+					select {
+					case later := <-results[k]:
+						if later.err != nil && !errors.Is(later.err, context.Canceled) {
+							r.err = later.err
+						}
+					default:
+					}
+				}
+			}
+		}
+		if r.err != nil {
+			cancel()
+			return r.err
+		}
+		if err := w.Append(r.images); err != nil {
+			cancel()
+			return err
+		}
+		tell(func(p *Progress) {
+			p.Done += len(r.images)
+			p.Fresh += len(r.images)
+			for _, im := range r.images {
+				first := append(append([]int(nil), im.Fresh...), im.Clean...)
+				if len(first) > 0 && first[0] == im.Label {
+					p.Correct++
+				}
+			}
+		})
+	}
+	return nil
+}
+
+type result struct {
+	images []record.Image
+	err    error
+}
+
+// chunk evaluates the images at the given positions of the set. Randomness depends on the spec's seed and each image's index only.
+func (j Job) chunk(ctx context.Context, seq attacks.Sequence, at []int, note func(string)) ([]record.Image, error) {
+	s := j.Set
+	b := attacks.Batch{X: make([]float32, len(at)*s.H*s.W*3), Y: make([]int32, len(at)), ID: at, H: s.H, W: s.W, C: 3}
+	s.Floats(b.X, at...)
+	images := make([]record.Image, len(at))
+	for k, i := range at {
+		b.Y[k] = s.Labels[i]
+		images[k] = record.Image{Index: i, Label: int(s.Labels[i])}
+	}
+	root := rng.Seed(j.Spec.Seed)
+	predictions := func(x []float32, seed rng.Seed) ([][]int, error) {
+		p := b
+		p.X = x
+		logits, err := seq.Decide.Logits(ctx, p, seed, j.Spec.Draws)
+		if err != nil {
+			return nil, err
+		}
+		all := make([][]int, len(at))
+		classes := seq.Decide.Classes()
+		for d := range j.Spec.Draws {
+			for k := range at {
+				row := logits[(d*len(at)+k)*classes:]
+				all[k] = append(all[k], int(attacks.Predict(row[:classes])))
+			}
+		}
+		return all, nil
+	}
+	if len(seq.Stages) == 0 {
+		clean, err := predictions(b.X, root.Child("score clean"))
+		for k := range clean {
+			images[k].Clean, images[k].Initial = clean[k], clean[k][0] == images[k].Label
+		}
+		return images, err
+	}
+	seq.Progress = func(done, total int, what string) {
+		note(fmt.Sprintf("images %d-%d: %s, %d/%d gradients", at[0], at[len(at)-1], what, done, total))
+	}
+	out, err := seq.Run(ctx, b, root.Child("attack"))
+	if err != nil {
+		return nil, err
+	}
+	fresh, err := predictions(out.Adv, root.Child("score fresh"))
+	if err != nil {
+		return nil, err
+	}
+	strongest, err := predictions(out.Strongest, root.Child("score strongest"))
+	if err != nil {
+		return nil, err
+	}
+	linf := attacks.Distance(out.Adv, b.X, len(at))
+	for k := range images {
+		im := &images[k]
+		im.Initial, im.Fresh, im.Strongest, im.Linf = !out.Initially[k], fresh[k], strongest[k], linf[k]
+		for n, stage := range j.Protocol.Stages {
+			d := out.Diag[n][k]
+			if out.BrokenBy[k] == n {
+				im.Broken = stage.Attack.Name() + "/" + stage.Output
+			}
+			if d.Steps == 0 {
+				continue
+			}
+			im.Parts = append(im.Parts, record.Part{Attack: stage.Attack.Name(), Output: stage.Output, Broken: out.BrokenBy[k] == n,
+				NaNStart: d.NaNStart, NaNEver: d.NaNEver, ZeroStart: d.ZeroStart, ZeroEver: d.ZeroEver, LossZeroStart: d.LossZeroStart,
+				Moved: d.Moved, Steps: d.Steps, Hit: -1})
+		}
+	}
+	return images, nil
+}

@@ -1,0 +1,172 @@
+package eval
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"carsokit/attacks"
+	"carsokit/carso"
+	"carsokit/carso/paper"
+	"carsokit/carso/record"
+	"carsokit/checkpoints"
+	"carsokit/data"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/ml/model"
+)
+
+// Versions of what a number depends on beside its configuration. Kit changes when an algorithm does, so that old records are not taken for new ones.
+const (
+	Kit   = "1"
+	GoMLX = "0.28.2"
+)
+
+// Question is one cell of a table, or one point of a curve: what to evaluate and how.
+type Question struct {
+	Scenario string  // "a"
+	Row      string  // "classifier", "plain", "carso-paper", "carso-honest"
+	Column   string  // "clean", "apgd-ce", "rand", "pgd-eot"
+	Scale    string  // see paper.Scales
+	Eps      float64 // l_inf bound in [0,1] units; ignored for clean
+	Images   int     // the first ones of the set; 0: as many as the scale says
+	Samples  int     // N; 0: 8
+	Seed     uint64
+	// Decides replaces the aggregation that decides a CARSO row; empty: the row's own.
+	Decides carso.Aggregation
+	// Weights opens the weight files; nil: those that ship.
+	Weights carso.Opener
+}
+
+// Shipped opens the weights that are part of the binary.
+func Shipped(file string) (*checkpoints.File, error) {
+	return checkpoints.Shipped(strings.TrimSuffix(file, ".safetensors"))
+}
+
+// NewJob turns a question into a job on a test set.
+func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
+	scale, err := paper.FindScale(q.Scale)
+	if err != nil {
+		return Job{}, err
+	}
+	if q.Images == 0 {
+		q.Images = scale.Images
+	}
+	if q.Samples == 0 {
+		q.Samples = 8
+	}
+	if q.Weights == nil {
+		q.Weights = Shipped
+	}
+	if q.Column == "clean" {
+		q.Eps = 0
+	}
+	// The first thousand images are those of the built-in sample: their records read the same whether or not the whole set is there.
+	if q.Images <= 1000 && set.Len() > 1000 {
+		if set, err = set.Head(1000); err != nil {
+			return Job{}, err
+		}
+	}
+	p, err := Find(q.Row, q.Column, scale, q.Eps)
+	if err != nil {
+		return Job{}, err
+	}
+	if q.Decides != "" && p.Decides != Classifier {
+		p.Decides = string(q.Decides)
+	}
+	sys, err := open(q)
+	if err != nil {
+		return Job{}, err
+	}
+	j := Job{Protocol: p, System: sys, Set: set, Images: q.Images}
+	j.Spec = record.Spec{Schema: record.Schema, Scenario: q.Scenario, Row: q.Row, Column: q.Column, Scale: q.Scale,
+		Data: record.Data{Name: set.Name, Split: set.Split, Digest: set.Digest}, Weights: sys.Weights, Eps: q.Eps, Draws: scale.Draws, Seed: q.Seed,
+		Versions: map[string]string{"kit": Kit, "gomlx": GoMLX, "backend": be.Name()}}
+	if j.Spec.Defence, err = json.Marshal(sys.Defence); err != nil {
+		return Job{}, fmt.Errorf("describing the defence: %w", err)
+	}
+	j.Spec.Attack = json.RawMessage("null")
+	if len(p.Stages) > 0 {
+		if j.Spec.Attack, err = json.Marshal(p); err != nil {
+			return Job{}, fmt.Errorf("describing the attack: %w", err)
+		}
+	}
+	return j, nil
+}
+
+// open loads the weights that a question needs.
+func open(q Question) (System, error) {
+	s, err := carso.FindScenario(q.Scenario)
+	if err != nil {
+		return System{}, err
+	}
+	var sys System
+	weight := func(role, file string) error {
+		f, err := q.Weights(file)
+		if err != nil {
+			return err
+		}
+		sum, err := f.SHA256()
+		sys.Weights = append(sys.Weights, record.Weight{Role: role, File: file, SHA256: sum})
+		return errors.Join(err, f.Close())
+	}
+	switch q.Row {
+	case "classifier", "plain":
+		file := s.Classifier
+		if q.Row == "plain" {
+			file = s.Plain
+		}
+		f, err := q.Weights(file)
+		if err != nil {
+			return sys, err
+		}
+		c, err := carso.OpenClassifier(model.NewStore(), "/f", f)
+		if err = errors.Join(err, f.Close()); err != nil {
+			return sys, err
+		}
+		sys.Defence = map[string]any{"net": c.Net}
+		sys.Output = func(string) (attacks.Classifier, error) { return c, nil }
+		return sys, weight("classifier", file)
+	}
+	d, err := carso.OpenDefence(s, q.Weights, q.Samples, carso.LogSum)
+	if err != nil {
+		return sys, err
+	}
+	sys.Defence = map[string]any{"purifier": d.Config, "samples": d.Samples}
+	sys.Output = func(name string) (attacks.Classifier, error) {
+		if name == Classifier {
+			return d.Alone(), nil
+		}
+		return d.With(carso.Aggregation(name))
+	}
+	err = weight("classifier", s.Classifier)
+	for _, p := range d.Parts() {
+		if !p.TrainOnly {
+			err = errors.Join(err, weight(p.Name, carso.PartFile(s.Stem, p.Name)))
+		}
+	}
+	return sys, err
+}
+
+// Ensure returns the run of a job: from the given runs if one of them has all its images, else by running it into the store.
+func Ensure(ctx context.Context, be compute.Backend, store *record.Store, known []record.Run, job Job, o Options) (record.Run, error) {
+	for _, r := range known {
+		if r.Key != job.Spec.Key() {
+			continue
+		}
+		have := map[int]bool{}
+		for _, im := range r.Images {
+			have[im.Index] = true
+		}
+		missing := false
+		for i := range job.Images {
+			missing = missing || !have[i]
+		}
+		if !missing {
+			return r, nil
+		}
+	}
+	return Run(ctx, be, store, job, o)
+}

@@ -1,0 +1,74 @@
+package carso
+
+import (
+	"carsokit/internal/nn"
+
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/model"
+)
+
+// Scopes of the optimiser's state, which mirror the parts' names.
+const (
+	momentScope = "/radam_m"
+	secondScope = "/radam_v"
+	slowScope   = "/slow"
+)
+
+// lossGraph is the training pass (spec: training 1): the possibly attacked images in and the clean targets x, each [B,S,S,3], posterior noise
+// [B,Latent]. It returns the reconstruction before its sigmoid, the posterior, and the two sums over the batch.
+func (c Config) lossGraph(n net, attacked, x, noise *Node) (decoded, mu, logvar, bce, kl *Node) {
+	_, taps := c.Base.Graph(nn.Net{Scope: n.scope.Store().Scope(baseScope)}, attacked, true)
+	for i := range taps {
+		taps[i] = StopGradient(taps[i])
+	}
+	cond := n.condition(taps)
+	mu, logvar = n.encode(attacked, cond)
+	z := Add(mu, Mul(noise, Exp(MulScalar(logvar, 0.5))))
+	decoded = n.decode(z, cond)
+	// Binary cross-entropy from the values before the sigmoid: softplus(d) - x·d. Equal to the reference's except where its logs are clamped at
+	// -100, and with the gradient sigmoid(d) - x at any magnitude.
+	bce = ReduceAllSum(Sub(Add(Max(decoded, ZerosLike(decoded)), Log1P(Exp(Neg(Abs(decoded))))), Mul(x, decoded)))
+	kl = MulScalar(ReduceAllSum(AddScalar(Sub(Add(Square(mu), Exp(logvar)), logvar), -1)), 0.5)
+	return decoded, mu, logvar, bce, kl
+}
+
+// stepGraph is one training step. The scalars in h [5] are beta, the sizes of RAdam's two kinds of step (the one that does not apply is 0),
+// whether the step is rectified, and whether Lookahead acts after it. It returns the total loss, the reconstruction term and the KL, unweighted.
+func (t *Trainer) stepGraph(_ *model.Scope, attacked, x, noise, h *Node) (loss, bce, kl *Node) {
+	n := net{Config: t.Recipe.Config, scope: t.Store.RootScope(), train: true, update: true}
+	_, _, _, bce, kl = n.lossGraph(n, attacked, x, noise)
+	scalar := func(i int) *Node { return Reshape(SliceAxis(h, 0, AxisElem(i))) }
+	loss = Add(bce, Mul(scalar(0), kl))
+	plain, rectified := scalar(1), scalar(2)
+	isRectified := GreaterThan(scalar(3), ScalarZero(x.Graph(), x.DType()))
+	isLookahead := GreaterThan(scalar(4), ScalarZero(x.Graph(), x.DType()))
+
+	var values []*Node
+	var scopes []string
+	var params []nn.Param
+	for _, part := range n.Parts() {
+		for _, p := range part.Params {
+			if !p.Buffer() {
+				params, scopes = append(params, p), append(scopes, "/"+part.Name)
+				values = append(values, n.part(part.Name).Var(x, p.Name))
+			}
+		}
+	}
+	for i, g := range Gradient(loss, values...) {
+		at := func(prefix string) *model.Variable {
+			return t.Store.GetVariable(prefix + scopes[i] + "/" + params[i].Name)
+		}
+		m, v, slow := at(momentScope), at(secondScope), at(slowScope)
+		mNew := Add(MulScalar(m.NodeValue(x.Graph()), beta1), MulScalar(g, 1-beta1))
+		vNew := Add(MulScalar(v.NodeValue(x.Graph()), beta2), MulScalar(Square(g), 1-beta2))
+		step := Where(isRectified, Mul(rectified, Div(mNew, AddScalar(Sqrt(vNew), adamEps))), Mul(plain, mNew))
+		p := Sub(values[i], step)
+		slowOld := slow.NodeValue(x.Graph())
+		slowNew := Where(isLookahead, Add(MulScalar(p, lookaheadAlpha), MulScalar(slowOld, 1-lookaheadAlpha)), slowOld)
+		m.SetNodeValue(mNew)
+		v.SetNodeValue(vNew)
+		slow.SetNodeValue(slowNew)
+		at("").SetNodeValue(Where(isLookahead, slowNew, p))
+	}
+	return loss, bce, kl
+}

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+
+	"carsokit/data"
+)
+
+func dataCommand(ctx context.Context, args []string) error {
+	const usage = "usage: carso data get|verify cifar10 [flags]"
+	if len(args) < 2 {
+		return errors.New(usage)
+	}
+	verb, name := args[0], args[1]
+	fs := flag.NewFlagSet("carso data "+verb, flag.ContinueOnError)
+	dir := fs.String("dir", "", "folder of the data sets (default $"+data.Env+", then build/data)")
+	from := fs.String("from", "", "get: take it from this folder or archive instead of the network")
+	if err := parse(fs, args[2:]); err != nil {
+		return err
+	}
+	switch verb {
+	case "get":
+		if *dir == "" {
+			*dir = os.Getenv(data.Env)
+		}
+		if *dir == "" {
+			*dir = data.DefaultDir
+		}
+		return data.Get(ctx, name, *dir, data.GetOptions{From: *from, Progress: data.PrintProgress(os.Stderr), Log: func(s string) { fmt.Fprintln(os.Stderr, s) }})
+	case "verify":
+		where, err := data.Find(name, *dir, ".")
+		if err != nil {
+			return err
+		}
+		r, err := data.Verify(where)
+		if err != nil {
+			return err
+		}
+		fmt.Print(r)
+		if !r.OK() {
+			return errors.New("the data set is not whole")
+		}
+		return nil
+	}
+	return errors.New(usage)
+}

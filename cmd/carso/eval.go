@@ -1,0 +1,177 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"carsokit/carso"
+	"carsokit/carso/eval"
+	"carsokit/carso/paper"
+	"carsokit/carso/record"
+	"carsokit/data"
+	"carsokit/internal/xlaenv"
+)
+
+// recordsDir is where evaluations are kept unless something else is said; those behind published numbers are part of the program (paper.Committed).
+var recordsDir = filepath.Join("build", "records")
+
+func evalCommand(ctx context.Context, args []string) error {
+	var q eval.Question
+	fs := flag.NewFlagSet("carso eval", flag.ContinueOnError)
+	fs.StringVar(&q.Scenario, "scenario", "a", "scenario of the paper")
+	fs.StringVar(&q.Row, "row", "classifier", "classifier, plain, carso-paper or carso-honest")
+	column := fs.String("column", "rand", "clean, apgd-ce, rand or pgd-eot; several separated by commas")
+	fs.StringVar(&q.Scale, "scale", "small", "tiny, quickstart, small, small-full or paper")
+	eps := fs.String("eps", "8", "l_inf bound in 1/255; several separated by commas")
+	fs.IntVar(&q.Images, "images", 0, "the first images of the test set (default: the scale's)")
+	fs.IntVar(&q.Samples, "samples", 8, "N, reconstructions per image")
+	fs.Uint64Var(&q.Seed, "seed", 0, "root of all randomness")
+	decides := fs.String("decides", "", "aggregation that decides, instead of the row's own")
+	records := fs.String("records", recordsDir, "folder of the records")
+	weights := fs.String("weights", "", "folder of the weight files (default: those that ship)")
+	chunk := fs.Int("chunk", 25, "images per record: at most this much work is lost at a kill")
+	workers := fs.Int("workers", 2, "chunks under way at once")
+	again := fs.Bool("again", false, "run also what the program's own records already answer")
+	dir := fs.String("data", "", "folder or archive of the data set (default $"+data.Env+", then build/data, then the built-in sample)")
+	if err := parse(fs, args); err != nil {
+		return err
+	}
+	q.Decides = carso.Aggregation(*decides)
+	if *weights != "" {
+		q.Weights = carso.Folder(*weights)
+	}
+	set, note, err := testSet(*dir)
+	if err != nil {
+		return err
+	}
+	fmt.Println("data:", note)
+	be, err := xlaenv.Backend()
+	if err != nil {
+		return err
+	}
+	store, err := record.Open(*records)
+	if err != nil {
+		return err
+	}
+	var known []record.Run
+	if !*again {
+		if known, err = paper.Committed(); err != nil {
+			return err
+		}
+	}
+	for _, q.Column = range strings.Split(*column, ",") {
+		for _, text := range strings.Split(*eps, ",") {
+			if _, err := fmt.Sscan(text, &q.Eps); err != nil {
+				return fmt.Errorf("-eps %q is not a number", text)
+			}
+			q.Eps /= 255
+			job, err := eval.NewJob(be, q, set)
+			if err != nil {
+				return err
+			}
+			fmt.Printf("%s/%s/%s/%s eps %s/255: %d images, key %.12s\n", q.Scenario, q.Row, q.Column, q.Scale, text, job.Images, job.Spec.Key())
+			run, err := eval.Ensure(ctx, be, store, known, job, eval.Options{Chunk: *chunk, Workers: *workers, Progress: progressLine(os.Stderr)})
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(os.Stderr)
+			summary(os.Stdout, run)
+		}
+	}
+	return nil
+}
+
+func testSet(dir string) (*data.Set, string, error) {
+	if dir == "" {
+		return data.TestSet(".")
+	}
+	where, err := data.Find("cifar10", dir, ".")
+	if err != nil {
+		return nil, "", err
+	}
+	set, err := data.OpenCIFAR10(where, "test")
+	return set, where, err
+}
+
+// progressLine rewrites one line with rate and ETA, at most twice a second.
+func progressLine(w io.Writer) func(eval.Progress) {
+	var last time.Time
+	return func(p eval.Progress) {
+		if time.Since(last) < 500*time.Millisecond && p.Done < p.Total {
+			return
+		}
+		last = time.Now()
+		line := fmt.Sprintf("%d/%d images", p.Done, p.Total)
+		if p.Fresh > 0 {
+			rate := float64(p.Fresh) / p.Elapsed.Seconds()
+			eta := time.Duration(float64(p.Total-p.Done) / rate * float64(time.Second)).Round(time.Second)
+			line += fmt.Sprintf("  %.3g images/s  ETA %s  correct %.1f %%", rate, eta, 100*float64(p.Correct)/float64(p.Fresh))
+		}
+		fmt.Fprintf(w, "\r\x1b[K%.150s", line+"  "+p.Note)
+	}
+}
+
+func summary(w io.Writer, run record.Run) {
+	for _, d := range record.Definitions() {
+		if e := run.Estimate(d.Score); e.N > 0 {
+			fmt.Fprintf(w, "  %-12s %6.2f %% [%.2f, %.2f]  n %d\n", d.Name, e.Value, e.Lo, e.Hi, e.N)
+		}
+	}
+	for _, id := range run.PartIDs() {
+		ran, attacked := run.Covers(id)
+		nan, zero := run.Estimate(record.Share(id, record.NaNStart)), run.Estimate(record.Share(id, record.ZeroStart))
+		a := run.Account(id, false)
+		fmt.Fprintf(w, "  %-24s on %d of %d: first gradient NaN %.1f %%, zero %.1f %%; survivors %d of %d NaN, %d of %d zero, %d of %d finite\n", id, ran, attacked,
+			nan.Value, zero.Value, a.NaN.Survived, a.NaN.Images, a.Zero.Survived, a.Zero.Images, a.Usable.Survived, a.Usable.Images)
+	}
+	fmt.Fprintf(w, "  record: %s\n", run.File)
+}
+
+func table(_ context.Context, args []string) error {
+	id := "main"
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		id, args = args[0], args[1:]
+	}
+	fs := flag.NewFlagSet("carso table", flag.ContinueOnError)
+	scale := fs.String("scale", "small", "tiny, quickstart, small, small-full or paper")
+	format := fs.String("format", "text", strings.Join(paper.Formats(), ", "))
+	fs.Bool("no-run", true, "print from records, computing nothing: always so; carso eval fills the gaps that are named")
+	records := fs.String("records", recordsDir, "folder of further records, beside the program's own")
+	if err := parse(fs, args); err != nil {
+		return err
+	}
+	if id == "list" {
+		for _, t := range paper.Tables() {
+			fmt.Printf("%-10s %s\n", t.ID, t.Title)
+		}
+		return nil
+	}
+	runs, err := allRuns(*records)
+	if err != nil {
+		return err
+	}
+	t, err := paper.Build(id, *scale, runs)
+	if err != nil {
+		return err
+	}
+	return paper.Render(os.Stdout, t, *format)
+}
+
+// allRuns are the program's own records and those of a folder, which may not exist.
+func allRuns(dir string) ([]record.Run, error) {
+	runs, err := paper.Committed()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return runs, nil
+	}
+	more, err := record.Load(dir)
+	return append(runs, more...), err
+}
