@@ -41,12 +41,8 @@ func (b Batch) with(x []float32, at []int) Batch {
 
 // Validate reports lengths that do not fit each other, labels outside [0,classes) and pixels outside [0,1].
 func (b Batch) Validate(classes int) error {
-	if b.H <= 0 || b.W <= 0 || b.C <= 0 {
-		return fmt.Errorf("attacks: batch of %d x %d x %d images: H, W and C must be positive", b.H, b.W, b.C)
-	}
-	if len(b.ID) != len(b.Y) || len(b.X) != len(b.Y)*b.Dim() {
-		return fmt.Errorf("attacks: batch has %d labels, %d IDs and %d values; want as many IDs as labels and %d values an image",
-			len(b.Y), len(b.ID), len(b.X), b.Dim())
+	if err := b.lengths(); err != nil {
+		return err
 	}
 	for i, y := range b.Y {
 		if y < 0 || int(y) >= classes {
@@ -57,6 +53,17 @@ func (b Batch) Validate(classes int) error {
 		if !(v >= 0 && v <= 1) {
 			return fmt.Errorf("attacks: image %d has a pixel value %v; want values in [0,1]", b.ID[k/b.Dim()], v)
 		}
+	}
+	return nil
+}
+
+func (b Batch) lengths() error {
+	if b.H <= 0 || b.W <= 0 || b.C <= 0 {
+		return fmt.Errorf("attacks: batch of %d x %d x %d images: H, W and C must be positive", b.H, b.W, b.C)
+	}
+	if len(b.ID) != len(b.Y) || len(b.X) != len(b.Y)*b.Dim() {
+		return fmt.Errorf("attacks: batch has %d labels, %d IDs and %d values; want as many IDs as labels and %d values an image",
+			len(b.Y), len(b.ID), len(b.X), b.Dim())
 	}
 	return nil
 }

@@ -114,11 +114,14 @@ func (o *Oracle) Close() {
 	o.execs = map[string]*model.Exec{}
 }
 
-// Logits classifies the images of b (Y is not read) in draws passes with fresh noise: the result is [draws][n][Classes], flat. The passes of a
+// Logits classifies the images of b (Y is counted, not read) in draws passes with fresh noise: the result is [draws][n][Classes], flat. The passes of a
 // deterministic classifier are computed once.
 func (o *Oracle) Logits(ctx context.Context, b Batch, noise rng.Seed, draws int) ([]float32, error) {
 	if draws < 1 {
 		return nil, fmt.Errorf("attacks: classifying in %d draws; want at least 1", draws)
+	}
+	if err := b.lengths(); err != nil {
+		return nil, err
 	}
 	n, classes := b.Len(), o.c.Classes()
 	out := make([]float32, draws*n*classes)
@@ -166,6 +169,9 @@ func (o *Oracle) Gradient(ctx context.Context, loss Loss, b Batch, noise rng.See
 		return nil, fmt.Errorf("attacks: gradient over %d draws; want at least 1", draws)
 	}
 	if err := loss.check(o.c.Classes(), target); err != nil {
+		return nil, err
+	}
+	if err := b.lengths(); err != nil {
 		return nil, err
 	}
 	if target != nil && len(target) != b.Len() {

@@ -278,6 +278,14 @@ func TestOracleErrors(t *testing.T) {
 	if _, err := good.Gradient(ctx, attacks.CE, b, 0, 0, nil); err == nil {
 		t.Error("0 draws were accepted")
 	}
+	short := b
+	short.X = short.X[1:]
+	if _, err := good.Gradient(ctx, attacks.CE, short, 0, 1, nil); err == nil || !strings.Contains(err.Error(), "3 values") {
+		t.Errorf("a missing pixel: %v", err)
+	}
+	if _, err := good.Logits(ctx, short, 0, 1); err == nil || !strings.Contains(err.Error(), "3 values") {
+		t.Errorf("a missing pixel: %v", err)
+	}
 	if _, err := attacks.NewOracle(backend, nil, attacks.OracleOptions{}); err == nil {
 		t.Error("a missing classifier was accepted")
 	}

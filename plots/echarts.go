@@ -120,7 +120,8 @@ const renderJS = `echarts.setPlatformAPI({measureText: (text, font) => ({width: 
 	const chart = echarts.init(null, null, {renderer: 'svg', ssr: true, width, height});
 	try {
 		chart.setOption(o);
-		return chart.renderToSVGString();
+		// As chart.renderToSVGString, less its classes for the mouse, which are numbered through the process.
+		return chart.getZr().painter.renderToString({cssEmphasis: false, cssAnimation: false});
 	} finally {
 		chart.dispose();
 	}

@@ -48,8 +48,9 @@ make_venv() {
 	if ! "$PYTHON" -c 'import pip' 2>/dev/null; then
 		command -v python3 >/dev/null || fail "python3 is missing: install Python 3 with venv (Debian: apt install python3-venv)"
 		say "making the Python environment in .venv"
-		# On top of what may be there: an interrupted run or an environment whose Python has gone.
-		python3 -m venv --upgrade-deps "$VENV" >/dev/null 2>&1 || python3 -m venv "$VENV" >/dev/null ||
+		# On top of what may be there: an interrupted run, or an environment whose Python has gone and left dead links.
+		rm -f "$VENV"/bin/python*
+		python3 -m venv "$VENV" >/dev/null ||
 			fail "python3 -m venv failed: install Python's venv module (Debian: apt install python3-venv)"
 	fi
 	mkdir -p "$SHARE"
@@ -175,6 +176,9 @@ install_extension() {
 	cp "$HERE/jupyter/carso-echarts/package.json" "$extension/"
 	cp "$HERE/jupyter/carso-echarts/static/remoteEntry.js" "$extension/static/"
 	[ ! -s "$SHARE/echarts.min.js" ] || cp "$SHARE/echarts.min.js" "$extension/static/"
+	# JupyterLab asks at its first start whether it may fetch news, and looks for updates: neither belongs here.
+	echo '{"@jupyterlab/apputils-extension:notification": {"fetchNews": "false", "checkForUpdates": false}}' |
+		replace "$VENV/share/jupyter/lab/settings/overrides.json"
 }
 
 prepare_go() {
