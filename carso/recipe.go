@@ -40,6 +40,7 @@ func (r Recipe) Validate() error {
 		{r.Epochs < 1, "epochs must be at least 1"},
 		{r.Batch < 2, "batch must be at least 2: BatchNorm needs a variance"},
 		{r.ScheduleEvery < 0, "schedule_every must not be negative"},
+		{r.ScheduleEvery > 0 && r.ScheduleEvery < unrectified, "schedule_every must be 0 or at least 5: RAdam does not normalise its first five steps, which only the tiny rate of the first tick makes harmless"},
 		{r.Fraction < 0 || r.Fraction > 1, "adversarial_fraction must be in [0,1]"},
 		{r.WeakEps < 0 || r.StrongEps < 0 || r.EpsMultiplier < 0, "eps must not be negative"},
 		{r.StrongEps*r.EpsMultiplier > 1, "strong_eps times eps_multiplier must not exceed 1"},
@@ -92,6 +93,7 @@ const (
 	adamEps        = 1e-8
 	lookaheadSteps = 6
 	lookaheadAlpha = 0.8 // the weight of the fast parameters
+	unrectified    = 5   // RAdam's first steps, see radam
 )
 
 // radam returns what RAdam multiplies by at inner step t, counted from 1, with learning rate 1: rectified says whether the step is

@@ -38,8 +38,6 @@ func (p Point) At() int { return p.Step }
 type job struct {
 	*Trainer
 	probe func(context.Context, *Point) error
-	sum   Losses
-	n     int
 }
 
 func (j *job) Every() int { return max(1, j.Total()/20) }
@@ -47,16 +45,16 @@ func (j *job) Every() int { return max(1, j.Total()/20) }
 func (j *job) Advance(ctx context.Context) (float64, error) {
 	l, err := j.Trainer.Advance(ctx)
 	if err == nil {
-		j.sum.Total, j.sum.BCE, j.sum.KL, j.n = j.sum.Total+l.Total, j.sum.BCE+l.BCE, j.sum.KL+l.KL, j.n+1
-		j.sum.LR, j.sum.Beta = l.LR, l.Beta
+		s := &j.since
+		*s = tally{Losses{s.Total + l.Total, s.BCE + l.BCE, s.KL + l.KL, l.Beta, l.LR}, s.Steps + 1}
 	}
 	return l.Total, err
 }
 
 func (j *job) Measure(ctx context.Context, _ []Point) (Point, error) {
-	n := float64(j.n)
-	p := Point{Step: j.step, LR: j.sum.LR, Beta: j.sum.Beta, Loss: j.sum.Total / n, BCE: j.sum.BCE / n, KL: j.sum.KL / n}
-	j.sum, j.n = Losses{}, 0
+	s, n := j.since, float64(j.since.Steps)
+	p := Point{Step: j.step, LR: s.LR, Beta: s.Beta, Loss: s.Total / n, BCE: s.BCE / n, KL: s.KL / n}
+	j.since = tally{}
 	return p, j.probe(ctx, &p)
 }
 
@@ -145,6 +143,7 @@ func ExportState(dir, out, stem string, half bool) error {
 	for _, t := range ts {
 		state[t.Name] = t
 	}
+	meta.Since = nil // of the run, not of the weights
 	text := describe(meta)
 	for _, part := range meta.Recipe.Config.Parts() {
 		if part.TrainOnly {

@@ -122,7 +122,7 @@ func SmallRecipe(scale string, base models.WRN) (Recipe, error) {
 	case "small":
 	case "tiny":
 		r.Config.Cond, r.Config.Latent, r.Config.Channels = 16, 8, 16
-		r.Epochs, r.Batch, r.ScheduleEvery, r.HeldOut, r.PGDSteps = 1, 16, 1, 100, 2
+		r.Epochs, r.Batch, r.ScheduleEvery, r.HeldOut, r.PGDSteps = 3, 16, 5, 100, 2
 	default:
 		return Recipe{}, fmt.Errorf("no purifier recipe at scale %q: there are tiny and small", scale)
 	}

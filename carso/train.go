@@ -33,12 +33,20 @@ type Trainer struct {
 	oracle  *attacks.Oracle
 	exec    *model.Exec
 	step    int
+	since   tally
 }
 
 type trainState struct {
 	Recipe     Recipe `json:"recipe"`
 	Data       string `json:"data_digest"`
 	Classifier string `json:"classifier_sha256"`
+	Since      *tally `json:"since_point,omitempty"`
+}
+
+// tally adds up the steps since the last point of the curve; beta and rate are those of the last.
+type tally struct {
+	Losses
+	Steps int `json:"steps"`
 }
 
 const stateName = "purifier"
@@ -124,6 +132,8 @@ func (t *Trainer) restore(dir string) error {
 	if err != nil {
 		return err
 	}
+	since := meta.Since
+	meta.Since = nil
 	if have, want := describe(meta), describe(t.state()); have != want {
 		return fmt.Errorf("training state in %s is of another run:\n  %s\nthis run is\n  %s\nuse another folder or remove it", dir, have, want)
 	}
@@ -131,10 +141,15 @@ func (t *Trainer) restore(dir string) error {
 		return fmt.Errorf("training state in %s: %w", dir, err)
 	}
 	t.step, t.Warning = int(step), warning
+	if since != nil {
+		t.since = *since
+	}
 	return nil
 }
 
-func (t *Trainer) state() trainState { return trainState{t.Recipe, t.loader.Set.Digest, t.weights} }
+func (t *Trainer) state() trainState {
+	return trainState{Recipe: t.Recipe, Data: t.loader.Set.Digest, Classifier: t.weights}
+}
 
 func describe(v any) string {
 	b, err := json.Marshal(v)
@@ -150,7 +165,9 @@ func (t *Trainer) Save(dir string) error {
 	if err != nil {
 		return err
 	}
-	return checkpoints.SaveState(dir, stateName, int64(t.step), t.state(), ts)
+	meta := t.state()
+	meta.Since = &t.since
+	return checkpoints.SaveState(dir, stateName, int64(t.step), meta, ts)
 }
 
 // Step is the number of steps done, Total that of the whole run.

@@ -31,10 +31,8 @@ func (p Point) At() int { return p.Step }
 // job is a Trainer in the form that the training loop takes: it adds up the epoch's losses and keeps the best weights.
 type job struct {
 	*Trainer
-	dir          string
-	probe        func(context.Context) (clean, pgd float64, err error)
-	sum, correct float64
-	n            int
+	dir   string
+	probe func(context.Context) (clean, pgd float64, err error)
 }
 
 func (j *job) Every() int { return j.PerEpoch() }
@@ -42,15 +40,15 @@ func (j *job) Every() int { return j.PerEpoch() }
 func (j *job) Advance(ctx context.Context) (float64, error) {
 	loss, correct, err := j.Trainer.Advance(ctx)
 	if err == nil {
-		j.sum, j.correct, j.n = j.sum+loss, j.correct+correct, j.n+1
+		j.since.Loss, j.since.Correct, j.since.Steps = j.since.Loss+loss, j.since.Correct+correct, j.since.Steps+1
 	}
 	return loss, err
 }
 
 func (j *job) Measure(ctx context.Context, before []Point) (p Point, err error) {
-	n := float64(j.n)
-	p = Point{Step: j.step, Epoch: j.step / j.PerEpoch(), LR: j.Recipe.LR(j.step-1, j.Total()), Loss: j.sum / n, TrainAdv: 100 * j.correct / n, Best: true}
-	j.sum, j.correct, j.n = 0, 0, 0
+	n := float64(j.since.Steps)
+	p = Point{Step: j.step, Epoch: j.step / j.PerEpoch(), LR: j.Recipe.LR(j.step-1, j.Total()), Loss: j.since.Loss / n, TrainAdv: 100 * j.since.Correct / n, Best: true}
+	j.since = tally{}
 	if p.HeldClean, p.HeldPGD, err = j.probe(ctx); err != nil {
 		return p, err
 	}

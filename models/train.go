@@ -92,6 +92,7 @@ type Trainer struct {
 	loader  *data.Loader
 	held    *data.Set
 	step    int
+	since   tally
 	exec    *model.Exec
 	start   []float32 // the random start of the attack, in [-1,1]
 	x       []float32
@@ -102,6 +103,14 @@ type Trainer struct {
 type trainState struct {
 	Recipe Recipe `json:"recipe"`
 	Data   string `json:"data_digest"`
+	Since  tally  `json:"since_point"`
+}
+
+// tally adds up the steps since the last point of the curve.
+type tally struct {
+	Loss    float64 `json:"loss"`
+	Correct float64 `json:"correct"`
+	Steps   int     `json:"steps"`
 }
 
 const stateName = "classifier"
@@ -170,7 +179,7 @@ func (t *Trainer) restore(dir, digest string) error {
 	if err := SetVariables(t.Store, state); err != nil {
 		return fmt.Errorf("training state in %s: %w", dir, err)
 	}
-	t.step, t.Warning = int(step), warning
+	t.step, t.since, t.Warning = int(step), meta.Since, warning
 	return nil
 }
 
@@ -188,7 +197,7 @@ func (t *Trainer) Save(dir string) error {
 	if err != nil {
 		return err
 	}
-	return checkpoints.SaveState(dir, stateName, int64(t.step), trainState{t.Recipe, t.loader.Set.Digest}, ts)
+	return checkpoints.SaveState(dir, stateName, int64(t.step), trainState{t.Recipe, t.loader.Set.Digest, t.since}, ts)
 }
 
 // Step is the number of steps done, Total that of the whole run, PerEpoch that of an epoch.

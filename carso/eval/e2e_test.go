@@ -145,8 +145,8 @@ func TestEndToEnd(t *testing.T) {
 	if err != nil || len(curve) == 0 {
 		t.Fatalf("the purifier's curve has %d points: %v", len(curve), err)
 	}
-	if first, last := curve[0], curve[len(curve)-1]; last.BCE >= first.BCE {
-		t.Errorf("the reconstruction term did not fall: %g, then %g", first.BCE, last.BCE)
+	if first, last := curve[0], curve[len(curve)-1]; last.MSE >= first.MSE {
+		t.Errorf("the reconstructions did not improve: mean squared error %g, then %g", first.MSE, last.MSE)
 	}
 
 	// Evaluation of every row, from files of both folders.

@@ -120,8 +120,8 @@ func (j Job) sequence(be compute.Backend, buckets []int) (attacks.Sequence, erro
 }
 
 func (j Job) run(ctx context.Context, seq attacks.Sequence, w *record.Writer, o Options) error {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	done := w.Done()
 	var chunks [][]int
 	var chunk []int
@@ -146,12 +146,10 @@ func (j Job) run(ctx context.Context, seq attacks.Sequence, w *record.Writer, o 
 		}
 	}
 	// Chunks are computed side by side and appended in order, so that the file does not depend on which was faster.
-	results := make([]chan result, len(chunks))
-	for i := range results {
-		results[i] = make(chan result, 1)
-	}
+	results := make([]chan []record.Image, len(chunks))
 	next := make(chan int, len(chunks))
-	for i := range chunks {
+	for i := range results {
+		results[i] = make(chan []record.Image, 1)
 		next <- i
 	}
 	close(next)
@@ -161,46 +159,32 @@ func (j Job) run(ctx context.Context, seq attacks.Sequence, w *record.Writer, o 
 		wg.Go(func() {
 			for i := range next {
 				images, err := j.chunk(ctx, seq, chunks[i], func(note string) { tell(func(p *Progress) { p.Note = note }) })
-				results[i] <- result{images, err}
 				if err != nil {
-					cancel()
+					cancel(err)
 					return
 				}
+				results[i] <- images
 			}
 		})
 	}
 	for i := range chunks {
-		var r result
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		var images []record.Image
 		select {
-		case r = <-results[i]:
+		case images = <-results[i]:
 		case <-ctx.Done():
-			select { // the chunk may have failed, or finished, just before
-			case r = <-results[i]:
-			default:
-				r.err = ctx.Err()
-				for k := i; k < len(chunks); k++ {
-					select {
-					case later := <-results[k]:
-						if later.err != nil && !errors.Is(later.err, context.Canceled) {
-							r.err = later.err
-						}
-					default:
-					}
-				}
-			}
+			return context.Cause(ctx)
 		}
-		if r.err != nil {
-			cancel()
-			return r.err
-		}
-		if err := w.Append(r.images); err != nil {
-			cancel()
+		if err := w.Append(images); err != nil {
+			cancel(err)
 			return err
 		}
 		tell(func(p *Progress) {
-			p.Done += len(r.images)
-			p.Fresh += len(r.images)
-			for _, im := range r.images {
+			p.Done += len(images)
+			p.Fresh += len(images)
+			for _, im := range images {
 				first := append(append([]int(nil), im.Fresh...), im.Clean...)
 				if len(first) > 0 && first[0] == im.Label {
 					p.Correct++
@@ -209,11 +193,6 @@ func (j Job) run(ctx context.Context, seq attacks.Sequence, w *record.Writer, o 
 		})
 	}
 	return nil
-}
-
-type result struct {
-	images []record.Image
-	err    error
 }
 
 // chunk evaluates the images at the given positions of the set. Randomness depends on the spec's seed and each image's index only.

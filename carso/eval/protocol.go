@@ -81,13 +81,13 @@ func Find(row, column string, scale paper.Scale, eps float64) (Protocol, error) 
 	case "clean":
 	case "apgd-ce", "rand":
 		add(own, apgd(attacks.CE, honest))
-		if column == "rand" {
-			add(own, apgd(attacks.DLR, honest))
-		}
 		if honest {
 			add(carso.MeanLogit, apgd(attacks.CE, true))
 			add(carso.PeelStable, apgd(attacks.CE, true))
 			p.Stages = append(p.Stages, Stage{Classifier, apgd(attacks.CE, true)})
+		}
+		if column == "rand" { // behind every APGD-CE, so that a run of rand also tells what those alone broke
+			add(own, apgd(attacks.DLR, honest))
 		}
 	case "pgd-eot":
 		add(own, pgd)

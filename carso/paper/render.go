@@ -317,3 +317,39 @@ func latex(out *bytes.Buffer, t Table) error {
 	list("itemize", t.legend())
 	return nil
 }
+
+// Plain returns the rows whose ID begins with prefix and the columns of the given IDs (none: all) as texts for a notebook: a value with its interval
+// and, below a row of ours, the published values where there are any. An empty cell is a dash.
+func (t Table) Plain(prefix string, columns ...string) (header []string, body [][]string) {
+	header = []string{"accuracy in %, 95 % interval"}
+	var at []int
+	for i, c := range t.Columns {
+		if len(columns) == 0 || slices.Contains(columns, c.ID) {
+			at = append(at, i)
+			header = append(header, c.ID)
+		}
+	}
+	for r, row := range t.Rows {
+		if !strings.HasPrefix(row.ID, prefix) {
+			continue
+		}
+		ours, theirs, published := []string{row.Title}, []string{"   the paper, full scale"}, false
+		for _, i := range at {
+			c := t.Cells[r][i]
+			text, known := "–", ""
+			if c.Reason == "" {
+				value, interval := c.ours()
+				text = strings.TrimSpace(value + " " + interval)
+			}
+			if c.Published.Known {
+				known, published = fmt.Sprintf("%s (%s)", c.theirs(), c.Published.Provenance), true
+			}
+			ours, theirs = append(ours, text), append(theirs, known)
+		}
+		body = append(body, ours)
+		if published {
+			body = append(body, theirs)
+		}
+	}
+	return header, body
+}

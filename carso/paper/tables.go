@@ -188,6 +188,12 @@ func (b *builder) mainCell(s Scenario, p protocol, column string) Cell {
 		return Cell{Unit: Points, Reason: "not applicable: a gain is CARSO's"}
 	}
 	run, reason := b.find(s, p.ID, source)
+	if reason != "" && column == "apgd-ce" {
+		// AutoAttack rand begins with every APGD-CE: what they broke, by the attack's own count.
+		if rand, none := b.find(s, p.ID, "rand"); none == "" {
+			return estimate(rand, "internal, before APGD-DLR", record.NotBrokenBy("apgd-ce"))
+		}
+	}
 	if reason != "" {
 		return Cell{Unit: unit(column), Reason: reason}
 	}

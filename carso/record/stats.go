@@ -103,6 +103,16 @@ func PartRobust(id PartID) Score {
 	}
 }
 
+// NotBrokenBy counts an image correct that is right initially and that no part of the named attack broke, on any output.
+func NotBrokenBy(attack string) Score {
+	return func(im Image) (correct, passes int) {
+		if len(im.Fresh) == 0 {
+			return 0, 0
+		}
+		return bit(im.Initial && !strings.HasPrefix(im.Broken, attack+"/")), 1
+	}
+}
+
 // Share is the share of attacked images (correct in the initial pass) whose part id has the property is: NaNStart and the like.
 func Share(id PartID, is func(Part) bool) Score {
 	return func(im Image) (int, int) {

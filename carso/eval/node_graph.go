@@ -1,0 +1,5 @@
+package eval
+
+import "github.com/gomlx/gomlx/core/graph"
+
+type node = graph.Node

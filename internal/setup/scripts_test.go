@@ -1,0 +1,98 @@
+package setup
+
+import (
+	"archive/zip"
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// python runs one of this folder's scripts and returns whether it succeeded.
+func python(t *testing.T, args ...string) (ok bool, output string) {
+	t.Helper()
+	path, err := exec.LookPath("python3")
+	if err != nil {
+		t.Skip("no python3: set-up cannot run here at all")
+	}
+	out, err := exec.Command(path, args...).CombinedOutput()
+	return err == nil, string(out)
+}
+
+func TestRelocate(t *testing.T) {
+	venv := filepath.Join(t.TempDir(), "with space", ".venv")
+	files := map[string][2]string{ // before, after; HERE stands for venv
+		"bin/jupyter":      {"#!/old/.venv/bin/python3.11\nimport x\n", "#!HERE/bin/python3.11\nimport x\n"},
+		"bin/long":         {"#!/bin/sh\n'''exec' \"/old place/.venv/bin/python\" \"$0\" \"$@\"\n' '''\n", "#!/bin/sh\n'''exec' \"HERE/bin/python\" \"$0\" \"$@\"\n' '''\n"},
+		"bin/activate":     {"VIRTUAL_ENV=\"/old/.venv\"\nPATH=\"$VIRTUAL_ENV/bin\"\n", "VIRTUAL_ENV=\"HERE\"\nPATH=\"$VIRTUAL_ENV/bin\"\n"},
+		"bin/activate.csh": {"setenv VIRTUAL_ENV \"/old/.venv\"\n", "setenv VIRTUAL_ENV \"HERE\"\n"},
+		"bin/other":        {"#!/usr/bin/env python\n# /old/.venv/bin/python\n", "#!/usr/bin/env python\n# /old/.venv/bin/python\n"},
+		"bin/program":      {"\x7fELF /old/.venv/bin/python", "\x7fELF /old/.venv/bin/python"},
+	}
+	for name, text := range files {
+		write(t, filepath.Join(venv, name), text[0])
+	}
+	for range 2 { // the second time there is nothing to do
+		if ok, output := python(t, "relocate.py", venv); !ok {
+			t.Fatal(output)
+		}
+		for name, text := range files {
+			got, err := os.ReadFile(filepath.Join(venv, name))
+			if want := strings.ReplaceAll(text[1], "HERE", venv); err != nil || string(got) != want {
+				t.Errorf("%s: got %q, %v, want %q", name, got, err, want)
+			}
+		}
+	}
+}
+
+func TestEChartsScript(t *testing.T) {
+	dir := t.TempDir()
+	var wheel bytes.Buffer
+	z := zip.NewWriter(&wheel)
+	w, err := z.Create("a/echarts.min.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write([]byte("js")); err != nil {
+		t.Fatal(err)
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	write(t, filepath.Join(dir, "x.whl"), wheel.String())
+	sum := sha256.Sum256([]byte("js"))
+	digest, file := hex.EncodeToString(sum[:]), filepath.Join(dir, "echarts.min.js")
+
+	if ok, _ := python(t, "echarts.py", "check", file, digest); ok {
+		t.Error("a file that is not there passes the check")
+	}
+	if ok, output := python(t, "echarts.py", "extract", dir, "a/echarts.min.js", strings.Repeat("0", 64), file); ok || !strings.Contains(output, digest) {
+		t.Errorf("a wrong digest is accepted: %s", output)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("a file with a wrong digest is written")
+	}
+	if ok, output := python(t, "echarts.py", "extract", dir, "a/echarts.min.js", digest, file); !ok {
+		t.Error(output)
+	}
+	if ok, _ := python(t, "echarts.py", "check", file, digest); !ok {
+		t.Error("the extracted file fails the check")
+	}
+	write(t, file, "JS")
+	if ok, _ := python(t, "echarts.py", "check", file, digest); ok {
+		t.Error("a changed file passes the check")
+	}
+}
+
+func TestScriptsParse(t *testing.T) {
+	if out, err := exec.Command("bash", "-n", "setup.sh").CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	if out, err := exec.Command("bash", "setup.sh", "everything").CombinedOutput(); err == nil || !strings.Contains(string(out), "setup.sh base") {
+		t.Errorf("an unknown part is accepted: %v: %s", err, out)
+	}
+}
