@@ -1,0 +1,229 @@
+package nn
+
+import (
+	"fmt"
+	"math"
+	"testing"
+
+	"carsokit/internal/rng"
+	"carsokit/internal/xlaenv"
+
+	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+)
+
+// backends are the one that the environment gives and GoMLX's own in Go.
+func backends(t *testing.T) map[string]compute.Backend {
+	t.Helper()
+	be, err := xlaenv.Backend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	goBackend, err := compute.NewWithConfig("go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return map[string]compute.Backend{be.Name(): be, "go": goBackend}
+}
+
+// store holds one variable of each kind that the layers below read.
+func store(t *testing.T) *model.Scope {
+	t.Helper()
+	scope := model.NewStore().Scope("/t")
+	ps := []Param{Conv("c3", 2, 3, 3), Conv("c1", 2, 3, 1), ConvT("t3", 2, 3, 3), ConvT("t2", 2, 3, 2)}
+	ps = append(append(ps, BN("bn", 2)...), Linear("fc", 2, 3, true)...)
+	if err := Create(scope, ps, 7, false); err != nil {
+		t.Fatal(err)
+	}
+	// Not the initial 0 and 1: a mistake in their use must show.
+	for i, p := range BN("bn", 2) {
+		if p.Kind != BNCount {
+			if err := Set(scope, p, []float32{0.5 + 0.1*float32(i), 1.5 - 0.2*float32(i)}, false); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return scope
+}
+
+// TestGradients compares the gradient of every layer, with respect to its input and to its weights, with central differences along random
+// directions. float32 differences of a sum of about a hundred terms are good to about 1e-3 of it at a step of 1e-2.
+func TestGradients(t *testing.T) {
+	type layer struct {
+		name  string
+		dims  []int
+		vars  []string
+		build func(n Net, x *node) *node
+	}
+	conv := func(name string, stride, lo, hi int) func(Net, *node) *node {
+		return func(n Net, x *node) *node { return n.Conv(x, name, stride, lo, hi) }
+	}
+	image := []int{2, 6, 6, 2}
+	layers := []layer{
+		{"conv 3x3", image, []string{"c3.weight"}, conv("c3", 1, 1, 1)},
+		{"conv 3x3 stride 2, padded right and bottom", image, []string{"c3.weight"}, conv("c3", 2, 0, 1)},
+		{"conv 3x3 unpadded", image, []string{"c3.weight"}, conv("c3", 1, 0, 0)},
+		{"conv 1x1 stride 2", image, []string{"c1.weight"}, conv("c1", 2, 0, 0)},
+		{"transposed 3x3 stride 2", image, []string{"t3.weight"}, func(n Net, x *node) *node { return n.ConvTranspose(x, "t3", 2, 0) }},
+		{"transposed 3x3 stride 2, output padding", image, []string{"t3.weight"}, func(n Net, x *node) *node { return n.ConvTranspose(x, "t3", 2, 1) }},
+		{"transposed 3x3 stride 1", image, []string{"t3.weight"}, func(n Net, x *node) *node { return n.ConvTranspose(x, "t3", 1, 0) }},
+		{"transposed 2x2 stride 1", image, []string{"t2.weight"}, func(n Net, x *node) *node { return n.ConvTranspose(x, "t2", 1, 0) }},
+		{"batch norm, evaluation", image, []string{"bn.weight", "bn.bias"}, func(n Net, x *node) *node { return n.BatchNorm(x, "bn", 0.1) }},
+		{"batch norm, training", image, []string{"bn.weight", "bn.bias"}, func(n Net, x *node) *node { n.Train = true; return n.BatchNorm(x, "bn", 0.1) }},
+		{"batch norm of features, training", []int{6, 2}, []string{"bn.weight"}, func(n Net, x *node) *node { n.Train = true; return n.BatchNorm(x, "bn", 0.1) }},
+		{"linear", []int{4, 2}, []string{"fc.weight", "fc.bias"}, func(n Net, x *node) *node { return n.Linear(x, "fc", true) }},
+		{"silu", image, nil, func(_ Net, x *node) *node { return SiLU(x) }},
+		{"flatten", image, nil, func(_ Net, x *node) *node { return FlattenCHW(x) }},
+	}
+	for name, be := range backends(t) {
+		for _, l := range layers {
+			t.Run(name+"/"+l.name, func(t *testing.T) {
+				scope := store(t)
+				e, err := model.NewExec(be, scope.Store(), func(_ *model.Scope, x, dx *node) []*node {
+					return directional(Net{Scope: scope}, l.vars, x, dx, l.build)
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				size := 1
+				for _, d := range l.dims {
+					size *= d
+				}
+				x, dx := make([]float32, size), make([]float32, size)
+				rng.Seed(1).Normal(x)
+				rng.Seed(2).Normal(dx)
+				out, err := e.Call(tensors.FromFlatDataAndDimensions(x, l.dims...), tensors.FromFlatDataAndDimensions(dx, l.dims...))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for i := 0; i < len(out); i += 2 {
+					got, want := float64(tensors.ToScalar[float32](out[i])), float64(tensors.ToScalar[float32](out[i+1]))
+					if math.Abs(got-want) > 3e-3*(1+math.Abs(want)) {
+						t.Errorf("gradient %d: %g, central difference %g", i/2, got, want)
+					}
+				}
+			})
+		}
+	}
+}
+
+// TestConvTransposeAgainstDefinition compares with y[o] = sum over i of x[i]·w[o - stride·i + padding], written out.
+func TestConvTransposeAgainstDefinition(t *testing.T) {
+	for _, c := range []struct{ k, stride, outPad int }{{3, 2, 0}, {3, 2, 1}, {3, 1, 0}, {2, 1, 0}} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			const in, out, h = 2, 3, 4
+			p := ConvT("w", in, out, c.k)
+			w := p.Init(3)
+			x := make([]float32, h*h*in)
+			rng.Seed(4).Normal(x)
+			side := (h-1)*c.stride - 2 + c.k + c.outPad
+			want := make([]float64, side*side*out)
+			for y := range h {
+				for z := range h {
+					for ky := range c.k {
+						for kx := range c.k {
+							oy, ox := y*c.stride+ky-1, z*c.stride+kx-1
+							if oy < 0 || ox < 0 || oy >= side || ox >= side {
+								continue
+							}
+							for i := range in {
+								for o := range out {
+									want[(oy*side+ox)*out+o] += float64(x[(y*h+z)*in+i]) * float64(w[((i*out+o)*c.k+ky)*c.k+kx])
+								}
+							}
+						}
+					}
+				}
+			}
+			for name, be := range backends(t) {
+				scope := model.NewStore().Scope("/t") // tensors belong to one backend
+				if err := Set(scope, p, w, false); err != nil {
+					t.Fatal(err)
+				}
+				e, err := model.NewExec(be, scope.Store(), func(_ *model.Scope, x *node) *node {
+					return Net{Scope: scope}.ConvTranspose(x, "w", c.stride, c.outPad)
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				res, err := e.Call1(tensors.FromFlatDataAndDimensions(x, 1, h, h, in))
+				if err != nil {
+					t.Fatal(err)
+				}
+				got, err := tensors.CopyFlatData[float32](res)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if len(got) != len(want) {
+					t.Fatalf("%s: %d values, want %d", name, len(got), len(want))
+				}
+				for i := range want {
+					if math.Abs(float64(got[i])-want[i]) > 1e-5 { // sums of at most 8 products of order 1 in float32
+						t.Fatalf("%s: value %d is %g, want %g", name, i, got[i], want[i])
+					}
+				}
+			}
+		})
+	}
+}
+
+// TestRunningStatistics checks PyTorch's convention: the new value is (1-momentum)·old + momentum·batch, the batch variance unbiased.
+func TestRunningStatistics(t *testing.T) {
+	be := backends(t)["go"]
+	scope := model.NewStore().Scope("/t")
+	if err := Create(scope, BN("bn", 1), 1, false); err != nil {
+		t.Fatal(err)
+	}
+	e, err := model.NewExec(be, scope.Store(), func(_ *model.Scope, x *node) *node {
+		return Net{Scope: scope, Train: true, Update: true}.BatchNorm(x, "bn", 0.1)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := e.Call1(tensors.FromFlatDataAndDimensions([]float32{1, 2, 3, 6}, 4, 1)); err != nil {
+		t.Fatal(err)
+	}
+	ps := BN("bn", 1)
+	for i, want := range map[int]float64{2: 0.1 * 3, 3: 0.9 + 0.1*14./3} { // mean 3, squared deviations 4+1+0+9 = 14 over n-1 = 3
+		v, err := Get(scope, ps[i])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if math.Abs(float64(v[0])-want) > 1e-6 {
+			t.Errorf("%s is %g, want %g", ps[i].Name, v[0], want)
+		}
+	}
+}
+
+// TestLayouts: stored and PyTorch layouts convert into each other.
+func TestLayouts(t *testing.T) {
+	for _, p := range []Param{Conv("a", 2, 3, 3), ConvT("b", 2, 3, 2), Linear("c", 4, 5, true)[0]} {
+		v := p.Init(9)
+		s, dims := p.Stored(v)
+		back := p.Torch(s)
+		n := 1
+		for _, d := range dims {
+			n *= d
+		}
+		if n != len(v) {
+			t.Errorf("%s: stored as %v, %d values", p.Name, dims, len(v))
+		}
+		for i := range v {
+			if back[i] != v[i] {
+				t.Fatalf("%s: value %d came back as %g, was %g", p.Name, i, back[i], v[i])
+			}
+		}
+	}
+}
+
+// TestBadVariables: errors name the variable.
+func TestBadVariables(t *testing.T) {
+	scope := model.NewStore().Scope("/t")
+	if err := Set(scope, Conv("w", 1, 1, 3), make([]float32, 4), false); err == nil {
+		t.Error("four values for a 3x3 kernel were accepted")
+	}
+	if _, err := Get(scope, Conv("w", 1, 1, 3)); err == nil {
+		t.Error("a variable that does not exist was read")
+	}
+}
