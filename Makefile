@@ -36,9 +36,9 @@ test: ## vet and test every package (PKG=./attacks/... for some)
 	@$(ENV) go vet $(PKG)
 	@$(ENV) go test -timeout $(TEST_TIMEOUT) $(PKG)
 
-parity: ## compare with the values of the reference implementation
+parity: ## compare with the values of the reference implementation, number by number
 	@$(SETUP) base
-	@$(ENV) go run ./cmd/carso parity
+	@$(ENV) CARSO_PARITY=1 go test -count=1 -v -timeout 60m -run 'Golden|Manifest|StableForms' ./models ./carso ./attacks | grep -vE '^=== '
 
 lint: ## formatting, go vet, and golangci-lint where it is installed
 	@bad=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); \

@@ -89,6 +89,9 @@ const eot = 4
 
 // The gradient averaged over draws of the whole chain, with the condition shared, is the reference's.
 func TestGoldenEoTGradient(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles the whole defence")
+	}
 	for name, output := range outputs {
 		g, o, b := stochastic(t, output, eot)
 		ctx := context.Background()
@@ -137,6 +140,9 @@ func TestGoldenStochasticAPGD(t *testing.T) {
 // differ in up to a tenth of the pixels, by chance. So every image must follow the reference from its clean pixels, or else from
 // pixels changed by one unit in the last place, which no reference could tell apart; a wrong step would part all images on every path.
 func TestGoldenPGDEoT(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles the whole defence")
+	}
 	g, o, b := stochastic(t, carso.PeelReference, eot)
 	a := attacks.PaperPGDEoT(8.0 / 255)
 	a.Steps, a.EoT = 10, eot

@@ -57,7 +57,8 @@ func (a Aggregation) graph(l *Node) *Node {
 	case MeanLogit:
 		return ReduceMean(l, 1)
 	case Prob:
-		q := ReduceMean(Sigmoid(l), 1)
+		// The sigmoid is written out because the reference's is: its gradient is NaN where exp(-l) overflows.
+		q := ReduceMean(Reciprocal(OnePlus(Exp(Neg(l)))), 1)
 		return Log(Div(q, OneMinus(q)))
 	case SoftmaxProb:
 		n := float64(l.Shape().Dimensions[1])

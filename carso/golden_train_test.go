@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"carsokit/internal/goldentest"
 	"carsokit/internal/nn"
 
 	"github.com/gomlx/gomlx/core/tensors"
@@ -15,11 +16,9 @@ import (
 // TestGoldenTrainStep repeats ten training steps of the reference from the same weights, images and posterior noise, with the tolerances of the fixtures'
 // README: losses 1e-5 relative at step 1 and 1e-4 at step 10; parameters 1e-6 absolute up to step 6, 5e-4 absolute (rel-L2 1e-3) after step 10.
 func TestGoldenTrainStep(t *testing.T) {
-	root := golden(t, "train_step")
-	if testing.Short() {
-		t.Skip("compiles a training step with 26 compressors")
-	}
-	be := testBackend(t)
+	root := goldentest.Path(t, 1, "train_step")
+	goldentest.Slow(t)
+	be := goldentest.Backend(t)
 	var m struct {
 		goldenMeta
 		Beta    float64   `json:"beta"`
@@ -32,31 +31,31 @@ func TestGoldenTrainStep(t *testing.T) {
 		} `json:"initial_weights"`
 		PerStep struct{ Loss, BCE []float64 } `json:"per_step"`
 	}
-	readJSON(t, filepath.Join(root, "meta.json"), &m)
+	goldentest.JSON(t, filepath.Join(root, "meta.json"), &m)
 	dir := filepath.Join(root, m.Initial.Purifier)
 	var pm goldenMeta
-	readJSON(t, filepath.Join(dir, "meta.json"), &pm)
-	_, shape := floats(t, open(t, filepath.Join(dir, pm.Files["decoder"])), "1.0.weight")
+	goldentest.JSON(t, filepath.Join(dir, "meta.json"), &pm)
+	_, shape := goldentest.Floats(t, goldentest.Open(t, filepath.Join(dir, pm.Files["decoder"])), "1.0.weight")
 	cfg := m.config(shape[0])
 
 	tr := &Trainer{Recipe: Recipe{Config: cfg, Batch: m.Batch}, Store: model.NewStore(), backend: be}
-	if err := LoadBase(tr.Store, cfg.Base, open(t, filepath.Join(root, m.Initial.Classifier))); err != nil {
+	if err := LoadBase(tr.Store, cfg.Base, goldentest.Open(t, filepath.Join(root, m.Initial.Classifier))); err != nil {
 		t.Fatal(err)
 	}
 	if err := tr.create(); err != nil {
 		t.Fatal(err)
 	}
-	trainOnly := open(t, filepath.Join(root, "train_only.safetensors"))
+	trainOnly := goldentest.Open(t, filepath.Join(root, "train_only.safetensors"))
 	for _, part := range cfg.Parts() {
 		f, prefix := trainOnly, part.Name+"."
 		if !part.TrainOnly {
-			f, prefix = open(t, filepath.Join(dir, pm.Files[part.Name])), ""
+			f, prefix = goldentest.Open(t, filepath.Join(dir, pm.Files[part.Name])), ""
 		}
 		for _, p := range part.Params {
 			if p.Kind == nn.BNCount {
 				continue
 			}
-			v, _ := floats(t, f, prefix+p.Name)
+			v, _ := goldentest.Floats(t, f, prefix+p.Name)
 			if err := nn.Set(tr.Store.RootScope().At("%s", part.Name), p, v, false); err != nil {
 				t.Fatal(err)
 			}
@@ -67,11 +66,11 @@ func TestGoldenTrainStep(t *testing.T) {
 			}
 		}
 	}
-	batch := open(t, filepath.Join(root, "batch.safetensors"))
-	in, is := floats(t, batch, "x_in")
-	target, _ := floats(t, batch, "x_target")
-	noise, ns := floats(t, batch, "noise")
-	x, attacked := nhwc(target, is), nhwc(in, is)
+	batch := goldentest.Open(t, filepath.Join(root, "batch.safetensors"))
+	in, is := goldentest.Floats(t, batch, "x_in")
+	target, _ := goldentest.Floats(t, batch, "x_target")
+	noise, ns := goldentest.Floats(t, batch, "noise")
+	x, attacked := goldentest.NHWC(target, is), goldentest.NHWC(in, is)
 
 	// The forward pass by itself first: reconstruction and posterior.
 	forward, err := model.NewExec(be, tr.Store, func(_ *model.Scope, a, x, z *node) []*node {
@@ -88,12 +87,12 @@ func TestGoldenTrainStep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	step1 := open(t, filepath.Join(root, "step1.safetensors"))
-	rec, rs := floats(t, step1, "xrec")
-	check(t, "xrec", maxAbs(copyOut(t, out[0]), nhwc(rec, rs)), 1e-4)
+	step1 := goldentest.Open(t, filepath.Join(root, "step1.safetensors"))
+	rec, rs := goldentest.Floats(t, step1, "xrec")
+	goldentest.Check(t, "xrec", goldentest.MaxAbs(goldentest.Copy(t, out[0]), goldentest.NHWC(rec, rs)), 1e-4)
 	for i, name := range []string{"mu", "logvar"} {
-		want, _ := floats(t, step1, name)
-		check(t, name, maxAbs(copyOut(t, out[1+i]), want), 1e-4)
+		want, _ := goldentest.Floats(t, step1, name)
+		goldentest.Check(t, name, goldentest.MaxAbs(goldentest.Copy(t, out[1+i]), want), 1e-4)
 	}
 
 	if tr.exec, err = model.NewExec(be, tr.Store, tr.stepGraph); err != nil {
@@ -116,7 +115,7 @@ func TestGoldenTrainStep(t *testing.T) {
 		t.Fatalf("no parameter %s", name)
 		return nil
 	}
-	params := open(t, filepath.Join(root, "params.safetensors"))
+	params := goldentest.Open(t, filepath.Join(root, "params.safetensors"))
 	for s := range m.Steps {
 		l := Losses{Beta: m.Beta, LR: m.LR[s]}
 		if err := tr.update(x, attacked, noise[s*per:(s+1)*per], &l); err != nil {
@@ -127,45 +126,45 @@ func TestGoldenTrainStep(t *testing.T) {
 		if s > 0 {
 			tolerance = 1e-4
 		}
-		check(t, "loss", math.Abs(l.Total*float64(m.Batch)/m.PerStep.Loss[s]-1), tolerance)
+		goldentest.Check(t, "loss", math.Abs(l.Total*float64(m.Batch)/m.PerStep.Loss[s]-1), tolerance)
 		if s == 0 {
 			worst := 0.0
 			for _, name := range step1.Names() {
 				if rest, ok := strings.CutPrefix(name, "bn1."); ok {
-					want, _ := floats(t, step1, name)
-					worst = max(worst, maxAbs(current("", rest), want))
+					want, _ := goldentest.Floats(t, step1, name)
+					worst = max(worst, goldentest.MaxAbs(current("", rest), want))
 				}
 			}
-			check(t, "BatchNorm statistics, step 1", worst, 1e-4)
+			goldentest.Check(t, "BatchNorm statistics, step 1", worst, 1e-4)
 		}
 		prefix := "param_after_step" + itoa(s+1) + "."
 		worst, worstRel := 0.0, 0.0
 		for _, name := range params.Names() {
 			if rest, ok := strings.CutPrefix(name, prefix); ok {
-				want, _ := floats(t, params, name)
-				worst, worstRel = max(worst, maxAbs(current("", rest), want)), max(worstRel, relL2(current("", rest), want))
+				want, _ := goldentest.Floats(t, params, name)
+				worst, worstRel = max(worst, goldentest.MaxAbs(current("", rest), want)), max(worstRel, goldentest.RelL2(current("", rest), want))
 			}
 		}
 		if s+1 <= 6 {
-			check(t, prefix+"*", worst, 1e-6)
+			goldentest.Check(t, prefix+"*", worst, 1e-6)
 		} else {
-			check(t, prefix+"*", worst, 5e-4)
-			check(t, prefix+"* rel-L2", worstRel, 1e-3)
+			goldentest.Check(t, prefix+"*", worst, 5e-4)
+			goldentest.Check(t, prefix+"* rel-L2", worstRel, 1e-3)
 		}
 	}
 	worst := 0.0
 	for _, name := range params.Names() {
 		if rest, ok := strings.CutPrefix(name, "slow_param_after_step10."); ok {
-			want, _ := floats(t, params, name)
-			worst = max(worst, maxAbs(current(slowScope, rest), want))
+			want, _ := goldentest.Floats(t, params, name)
+			worst = max(worst, goldentest.MaxAbs(current(slowScope, rest), want))
 		}
 	}
-	check(t, "slow parameters", worst, 5e-4)
-	bn := open(t, filepath.Join(root, "bn_after_step10.safetensors"))
+	goldentest.Check(t, "slow parameters", worst, 5e-4)
+	bn := goldentest.Open(t, filepath.Join(root, "bn_after_step10.safetensors"))
 	worst = 0
 	for _, name := range bn.Names() {
-		want, _ := floats(t, bn, name)
-		worst = max(worst, maxAbs(current("", name), want))
+		want, _ := goldentest.Floats(t, bn, name)
+		worst = max(worst, goldentest.MaxAbs(current("", name), want))
 	}
-	check(t, "BatchNorm statistics, step 10", worst, 1e-4)
+	goldentest.Check(t, "BatchNorm statistics, step 10", worst, 1e-4)
 }
