@@ -319,9 +319,9 @@ func latex(out *bytes.Buffer, t Table) error {
 }
 
 // Plain returns the rows whose ID begins with prefix and the columns of the given IDs (none: all) as texts for a notebook: a value with its interval
-// and, below a row of ours, the published values where there are any. An empty cell is a dash.
-func (t Table) Plain(prefix string, columns ...string) (header []string, body [][]string) {
-	header = []string{"accuracy in %, 95 % interval"}
+// and, below a row of ours, the published values where there are any, with a number. The notes explain the numbers. An empty cell is a dash.
+func (t Table) Plain(prefix string, columns ...string) (header []string, body [][]string, notes []string) {
+	header = []string{""}
 	var at []int
 	for i, c := range t.Columns {
 		if len(columns) == 0 || slices.Contains(columns, c.ID) {
@@ -329,27 +329,32 @@ func (t Table) Plain(prefix string, columns ...string) (header []string, body []
 			header = append(header, c.ID)
 		}
 	}
+	var known footnotes
 	for r, row := range t.Rows {
 		if !strings.HasPrefix(row.ID, prefix) {
 			continue
 		}
-		ours, theirs, published := []string{row.Title}, []string{"   the paper, full scale"}, false
+		ours, theirs, published := []string{row.Title}, []string{"the paper, full scale"}, false
 		for _, i := range at {
 			c := t.Cells[r][i]
-			text, known := "–", ""
+			text, paper := "–", ""
 			if c.Reason == "" {
 				value, interval := c.ours()
 				text = strings.TrimSpace(value + " " + interval)
 			}
 			if c.Published.Known {
-				known, published = fmt.Sprintf("%s (%s)", c.theirs(), c.Published.Provenance), true
+				published = true
+				paper = fmt.Sprintf("%s (%d)", c.theirs(), known.number(c.Published.Provenance))
 			}
-			ours, theirs = append(ours, text), append(theirs, known)
+			ours, theirs = append(ours, text), append(theirs, paper)
 		}
 		body = append(body, ours)
 		if published {
 			body = append(body, theirs)
 		}
 	}
-	return header, body
+	for i, n := range known {
+		notes = append(notes, fmt.Sprintf("(%d) %s", i+1, n))
+	}
+	return header, body, notes
 }

@@ -63,7 +63,7 @@ func TestNumbersInDocuments(t *testing.T) {
 	}
 }
 
-func markdownTable(header []string, rows [][]string) string {
+func markdownTable(header []string, rows [][]string, notes []string) string {
 	var out bytes.Buffer
 	line := func(cells []string) { fmt.Fprintf(&out, "| %s |\n", strings.Join(cells, " | ")) }
 	line(header)
@@ -74,6 +74,9 @@ func markdownTable(header []string, rows [][]string) string {
 	line(rule)
 	for _, r := range rows {
 		line(r)
+	}
+	if len(notes) > 0 {
+		fmt.Fprintf(&out, "\nPublished values: %s.\n", strings.Join(notes, "; "))
 	}
 	return out.String()
 }
