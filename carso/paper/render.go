@@ -321,7 +321,7 @@ func latex(out *bytes.Buffer, t Table) error {
 // Plain returns the rows whose ID begins with prefix and the columns of the given IDs (none: all) as texts for a notebook: a value with its interval
 // and, below a row of ours, the published values where there are any, with a number. The notes explain the numbers. An empty cell is a dash.
 func (t Table) Plain(prefix string, columns ...string) (header []string, body [][]string, notes []string) {
-	header = []string{""}
+	header = []string{"scale " + t.Scale}
 	var at []int
 	for i, c := range t.Columns {
 		if len(columns) == 0 || slices.Contains(columns, c.ID) {
