@@ -164,7 +164,8 @@ func TestGoldenTrainStep(t *testing.T) {
 	worst = 0
 	for _, name := range bn.Names() {
 		want, _ := goldentest.Floats(t, bn, name)
-		worst = max(worst, goldentest.MaxAbs(current("", name), want))
+		// Relative to the tensor: the FC compressor sums 14,704 inputs, so its statistics carry the rounding of the ten updates before.
+		worst = max(worst, goldentest.RelL2(current("", name), want))
 	}
-	goldentest.Check(t, "BatchNorm statistics, step 10", worst, 1e-4)
+	goldentest.Check(t, "BatchNorm statistics rel-L2, step 10", worst, 1e-4)
 }
