@@ -317,6 +317,10 @@ func (b *builder) partCells(run record.Run, id record.PartID) []Cell {
 			cells = append(cells, gradients(run, id, column.ID, false))
 			continue
 		}
+		if id == run.PartIDs()[0] {
+			cells = append(cells, estimate(run, id.String(), record.FirstPartRobust(id)))
+			continue
+		}
 		c := estimate(run, id.String(), record.PartRobust(id))
 		// Those that an earlier part broke are missing: what is left is a selection of the hard images, and no accuracy.
 		if ran, attacked := run.Covers(id); ran < attacked {

@@ -103,6 +103,14 @@ func PartRobust(id PartID) Score {
 	}
 }
 
+// FirstPartRobust is PartRobust for the part that runs first. It is given every attacked image but takes no step, and leaves no Part, where its own
+// fresh pass happens to misclassify the clean image; such an image counts as broken by it only if a confirming pass agreed.
+func FirstPartRobust(id PartID) Score {
+	return func(im Image) (int, int) {
+		return bit(im.Initial && im.Broken != id.String()), min(1, len(im.Fresh))
+	}
+}
+
 // NotBrokenBy counts an image correct that is right initially and that no part of the named attack broke, on any output.
 func NotBrokenBy(attack string) Score {
 	return func(im Image) (correct, passes int) {
