@@ -22,7 +22,6 @@
 //   - [Match]: a strict comparison of what a file has with what a model wants.
 //   - [SaveState], [LoadState]: training state that survives a kill at any instant, two generations deep.
 //   - [Shipped], [ShippedNames]: the small weights that are part of the binary.
-//   - [OIHWToHWIO] and its relatives: PyTorch's convolution layouts and ours.
 //
 // Nothing here imports GoMLX: a tensor is a name, a dtype, a shape and little-endian bytes.
 package checkpoints

@@ -92,7 +92,7 @@ type Part struct {
 	LossZeroStart bool   `json:"loss_zero_start,omitempty"` // the first loss was exactly zero
 	Moved         bool   `json:"moved,omitempty"`           // the point of highest loss differs from the start
 	Steps         int    `json:"steps"`                     // steps taken
-	Hit           int    `json:"hit"`                       // first misclassified step, 0 being the start; -1: never
+	Hit           int    `json:"hit"`                       // first misclassified step, 0 being the start; -1: never, or not kept, as by sequences of attacks
 }
 
 // Line is one line of a record file: one chunk of images.
