@@ -75,7 +75,7 @@ func TestGoldenTrainStep(t *testing.T) {
 	// The forward pass by itself first: reconstruction and posterior.
 	forward, err := model.NewExec(be, tr.Store, func(_ *model.Scope, a, x, z *node) []*node {
 		n := net{Config: cfg, scope: tr.Store.RootScope(), train: true}
-		d, mu, lv, _, _ := cfg.lossGraph(n, a, x, z)
+		d, mu, lv, _, _ := n.lossGraph(a, x, z)
 		return []*node{sigmoid(d), mu, lv}
 	})
 	if err != nil {

@@ -16,8 +16,8 @@ const (
 
 // lossGraph is the training pass (spec: training 1): the possibly attacked images in and the clean targets x, each [B,S,S,3], posterior noise
 // [B,Latent]. It returns the reconstruction before its sigmoid, the posterior, and the two sums over the batch.
-func (c Config) lossGraph(n net, attacked, x, noise *Node) (decoded, mu, logvar, bce, kl *Node) {
-	_, taps := c.Base.Graph(nn.Net{Scope: n.scope.Store().Scope(baseScope)}, attacked, true)
+func (n net) lossGraph(attacked, x, noise *Node) (decoded, mu, logvar, bce, kl *Node) {
+	_, taps := n.Base.Graph(nn.Net{Scope: n.scope.Store().Scope(baseScope)}, attacked, true)
 	for i := range taps {
 		taps[i] = StopGradient(taps[i])
 	}
@@ -36,7 +36,7 @@ func (c Config) lossGraph(n net, attacked, x, noise *Node) (decoded, mu, logvar,
 // whether the step is rectified, and whether Lookahead acts after it. It returns the total loss, the reconstruction term and the KL, unweighted.
 func (t *Trainer) stepGraph(_ *model.Scope, attacked, x, noise, h *Node) (loss, bce, kl *Node) {
 	n := net{Config: t.Recipe.Config, scope: t.Store.RootScope(), train: true, update: true}
-	_, _, _, bce, kl = n.lossGraph(n, attacked, x, noise)
+	_, _, _, bce, kl = n.lossGraph(attacked, x, noise)
 	scalar := func(i int) *Node { return Reshape(SliceAxis(h, 0, AxisElem(i))) }
 	loss = Add(bce, Mul(scalar(0), kl))
 	plain, rectified := scalar(1), scalar(2)
