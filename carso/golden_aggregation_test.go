@@ -2,7 +2,6 @@ package carso
 
 import (
 	"math"
-	"path/filepath"
 	"testing"
 
 	"carsokit/internal/goldentest"
@@ -13,31 +12,18 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 )
 
-// transposed turns [B,C,N] into [B,N,C], or back with the last two exchanged.
-func transposed(v []float32, b, c, n int) []float32 {
-	out := make([]float32, len(v))
-	for i := range b {
-		for j := range c {
-			for k := range n {
-				out[(i*n+k)*c+j] = v[(i*c+j)*n+k]
-			}
-		}
-	}
-	return out
-}
-
 // TestGoldenAggregation compares every aggregation in every regime with the reference's, infinities and NaN included: each of those must stand where the
 // reference has one. Finite values: 1e-5 relative for logit and prob; peel 1e-4 where |out| < 8, and about 1e-7·exp(|out|) beyond; count exact.
 func TestGoldenAggregation(t *testing.T) {
-	f := goldentest.Open(t, filepath.Join(goldentest.Path(t, 1, "aggregation"), "aggregation.safetensors"))
+	f := goldentest.Open(t, "aggregation")
 	be := goldentest.Backend(t)
 	regimes := []string{"small", "medium", "peaked", "saturating", "overflowing", "all_negative", "ties_and_zero_max", "single_member"}
 	for _, regime := range regimes {
 		t.Run(regime, func(t *testing.T) {
-			lv, s := goldentest.Floats(t, f, regime+".logits")
+			lv, s := f.Floats("aggregation", regime+".logits")
 			b, c, n := s[0], s[1], s[2]
-			x := tensors.FromFlatDataAndDimensions(transposed(lv, b, c, n), b, n, c)
-			y := tensors.FromFlatDataAndDimensions(goldentest.Labels(t, f, regime+".y"), b)
+			x := tensors.FromFlatDataAndDimensions(goldentest.LastTwo(lv, s), b, n, c)
+			y := tensors.FromFlatDataAndDimensions(f.Labels("aggregation", regime+".y"), b)
 			for name, agg := range map[string]Aggregation{"peel": PeelReference, "logit": MeanLogit, "prob": Prob, "count": Count} {
 				e, err := model.NewExec(be, model.NewStore(), func(_ *model.Scope, l, y *Node) (*Node, *Node) {
 					o := agg.graph(l)
@@ -51,7 +37,7 @@ func TestGoldenAggregation(t *testing.T) {
 					t.Fatal(err)
 				}
 				got := goldentest.Copy(t, res[0])
-				want, _ := goldentest.Floats(t, f, regime+"."+name+".out")
+				want, _ := f.Floats("aggregation", regime+"."+name+".out")
 				for i := range want {
 					g, w := float64(got[i]), float64(want[i])
 					if math.IsNaN(w) || math.IsInf(w, 0) || math.IsNaN(g) || math.IsInf(g, 0) {
@@ -85,8 +71,8 @@ func TestGoldenAggregation(t *testing.T) {
 					continue
 				}
 				gradient := goldentest.Copy(t, res[1])
-				wv, _ := goldentest.Floats(t, f, regime+"."+name+".grad_logits")
-				wantGradient := transposed(wv, b, c, n)
+				wv, _ := f.Floats("aggregation", regime+"."+name+".grad_logits")
+				wantGradient := goldentest.LastTwo(wv, s)
 				for i := range b {
 					if g, w := hasNaN(gradient[i*n*c:(i+1)*n*c]), hasNaN(wantGradient[i*n*c:(i+1)*n*c]); g != w {
 						t.Errorf("%s: gradient of row %d has a NaN: %v, the reference's: %v (logits aggregated to %v)", name, i, g, w, got[i*c:(i+1)*c])
@@ -111,10 +97,10 @@ func hasNaN(v []float32) bool {
 
 // TestStableForms: where everything is finite, peel-stable equals the reference's in float64, and log-sum ranks classes as it does.
 func TestStableForms(t *testing.T) {
-	f := goldentest.Open(t, filepath.Join(goldentest.Path(t, 1, "aggregation"), "aggregation.safetensors"))
+	f := goldentest.Open(t, "aggregation")
 	be := goldentest.Backend(t)
 	for _, regime := range []string{"small", "medium", "peaked", "saturating", "single_member"} {
-		lv, s := goldentest.Floats(t, f, regime+".logits")
+		lv, s := f.Floats("aggregation", regime+".logits")
 		b, c, n := s[0], s[1], s[2]
 		e, err := model.NewExec(be, model.NewStore(), func(_ *model.Scope, l *Node) (*Node, *Node) {
 			return PeelStable.graph(l), LogSum.graph(l)
@@ -122,19 +108,12 @@ func TestStableForms(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		res, err := e.Call(tensors.FromFlatDataAndDimensions(transposed(lv, b, c, n), b, n, c))
+		res, err := e.Call(tensors.FromFlatDataAndDimensions(goldentest.LastTwo(lv, s), b, n, c))
 		if err != nil {
 			t.Fatal(err)
 		}
 		stable, logSum := goldentest.Copy(t, res[0]), goldentest.Copy(t, res[1])
-		exact, err := f.Tensor(regime + ".peel_stable_f64.out")
-		if err != nil {
-			t.Fatal(err)
-		}
-		want, err := exact.Float64s()
-		if err != nil {
-			t.Fatal(err)
-		}
+		want := f.Doubles("aggregation", regime+".peel_stable_f64.out")
 		for i := range want {
 			// S is a sum of up to a few e^|l|: float32 keeps 6e-8 of the largest, and the difference inherits its absolute error.
 			if math.Abs(float64(stable[i])-want[i]) > 1e-5+1e-6*math.Abs(want[i]) {
@@ -161,14 +140,13 @@ func argmax(v []float32) int {
 
 // TestGoldenSchedules compares the learning rate and beta of every epoch with the reference's, to 1e-9 relative.
 func TestGoldenSchedules(t *testing.T) {
-	root := goldentest.Path(t, 1, "optim")
+	f := goldentest.Open(t, "optim")
 	var settings []struct {
 		Key    string `json:"key"`
 		Epochs int    `json:"epochs"`
 		Batch  int    `json:"batch_per_process"`
 	}
-	goldentest.JSON(t, filepath.Join(root, "carso_schedules.json"), &settings)
-	f := goldentest.Open(t, filepath.Join(root, "carso_schedules.safetensors"))
+	f.JSON("carso_schedules", &settings)
 	if len(settings) == 0 {
 		t.Fatal("carso_schedules.json has no settings")
 	}
@@ -178,20 +156,12 @@ func TestGoldenSchedules(t *testing.T) {
 			"lr_per_epoch":   func(e int) float64 { return LearningRate(e, epochs, batch) },
 			"beta_per_epoch": func(e int) float64 { return Beta(e, epochs) },
 		} {
-			x, err := f.Tensor(name + "." + what)
-			if err != nil {
-				t.Fatal(err)
+			want := f.Doubles("carso_schedules", name+"."+what)
+			got := make([]float64, len(want))
+			for e := range got {
+				got[e] = ours(e)
 			}
-			want, err := x.Float64s()
-			if err != nil {
-				t.Fatal(err)
-			}
-			for e := range epochs {
-				if math.Abs(ours(e)-want[e]) > 1e-9*math.Abs(want[e]) {
-					t.Errorf("%s: %s of epoch %d is %g, the reference's %g", name, what, e, ours(e), want[e])
-					break
-				}
-			}
+			goldentest.Compare(f, name+" "+what, got, want, goldentest.Rel(1e-9))
 		}
 	}
 }

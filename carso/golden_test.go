@@ -1,13 +1,14 @@
 package carso
 
 import (
-	"path/filepath"
+	"strings"
 	"testing"
 
 	"carsokit/internal/goldentest"
 	"carsokit/internal/nn"
 	"carsokit/models"
 
+	"github.com/gomlx/compute"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -39,118 +40,138 @@ func (m goldenMeta) config(channels int) Config {
 	return Config{Base: w, Final: w, Taps: m.Config.Taps, Cond: m.Config.Cond, Latent: m.Config.Latent, Channels: channels}
 }
 
-// TestGoldenPurifier compares the whole of inference with the reference's, at both image sizes, with the tolerances of the fixtures' README.
+// TestGoldenPurifier compares the whole of inference with the reference's, at both image sizes, with N samples and with the one sample z = 0, with the
+// tolerances of the fixtures' README.
 func TestGoldenPurifier(t *testing.T) {
-	for _, dir := range []string{"purifier_cifar", "purifier_tiny"} {
-		t.Run(dir, func(t *testing.T) {
-			root := goldentest.Path(t, 1, dir)
+	for _, name := range []string{"purifier_cifar", "purifier_tiny"} {
+		t.Run(name, func(t *testing.T) {
+			f := goldentest.Open(t, name)
 			be := goldentest.Backend(t)
 			var m goldenMeta
-			goldentest.JSON(t, filepath.Join(root, "meta.json"), &m)
-			dec := goldentest.Open(t, filepath.Join(root, m.Files["decoder"]))
-			_, shape := goldentest.Floats(t, dec, "1.0.weight")
+			f.JSON("meta", &m)
+			_, shape := f.Floats(m.Files["decoder"], "1.0.weight")
 			cfg := m.config(shape[0])
 			store := model.NewStore()
-			if err := LoadBase(store, cfg.Base, goldentest.Open(t, filepath.Join(root, m.Classifier))); err != nil {
+			if err := LoadBase(store, cfg.Base, f.File(m.Classifier)); err != nil {
 				t.Fatal(err)
 			}
-			stem := m.Files["decoder"][:len(m.Files["decoder"])-len("_decoder.safetensors")]
-			if err := LoadPurifier(store, cfg, stem, Folder(root)); err != nil {
+			if err := LoadPurifier(store, cfg, strings.TrimSuffix(m.Files["decoder"], "_decoder.safetensors"), Folder(f.Dir)); err != nil {
 				t.Fatal(err)
 			}
-			io := goldentest.Open(t, filepath.Join(root, "io.safetensors"))
-			xv, xs := goldentest.Floats(t, io, "x")
-			zv, zs := goldentest.Floats(t, io, "z")
-			b, j, n := zs[0], zs[1], zs[2]
-			z := make([]float32, len(zv))
-			for i := range b {
-				for l := range j {
-					for k := range n {
-						z[(i*n+k)*j+l] = zv[(i*j+l)*n+k]
-					}
-				}
-			}
-			x := tensors.FromFlatDataAndDimensions(goldentest.NHWC(xv, xs), b, xs[2], xs[3], 3)
-			zt := tensors.FromFlatDataAndDimensions(z, b, n, j)
-			yt := tensors.FromFlatDataAndDimensions(goldentest.Labels(t, io, "y"), b)
+			t.Run("samples", func(t *testing.T) { goldenInference(t, f.In(t), be, store, cfg, "io", false) })
+			t.Run("z0", func(t *testing.T) { goldenInference(t, f.In(t), be, store, cfg, "io_ensemble0", true) })
+		})
+	}
+}
 
-			d, err := NewDefence(store, cfg, n, PeelReference)
+// goldenInference compares one file of a purifier's fixture; with zero set the one that has no latents.
+func goldenInference(t *testing.T, f *goldentest.Fixture, be compute.Backend, store *model.Store, cfg Config, file string, zero bool) {
+	xv, xs := f.Images(file, "x")
+	b := xs[0]
+	x := tensors.FromFlatDataAndDimensions(xv, b, xs[2], xs[3], 3)
+	y := tensors.FromFlatDataAndDimensions(f.Labels(file, "y"), b)
+	inputs, n := []any{x}, 0
+	if !zero {
+		zv, zs := f.Floats(file, "z") // [B,J,N]
+		n = zs[2]
+		inputs = append(inputs, tensors.FromFlatDataAndDimensions(goldentest.LastTwo(zv, zs), b, n, zs[1]))
+	}
+	noise := func(z []*Node) *Node {
+		if zero {
+			return nil
+		}
+		return z[0]
+	}
+	d, err := NewDefence(store, cfg, n, PeelReference)
+	if err != nil {
+		t.Fatal(err)
+	}
+	aggregations := []struct {
+		name string
+		is   Aggregation
+	}{{"peel", PeelReference}, {"logit", MeanLogit}, {"prob", Prob}, {"count", Count}}
+	prefix := ""
+	if zero {
+		prefix = "z = 0: "
+	}
+	call := func(e *model.Exec, err error, inputs ...any) []*tensors.Tensor {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := e.Call(inputs...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	e, err := model.NewExec(be, store, func(_ *model.Scope, in []*Node) []*Node {
+		_, taps := d.Base.Graph(nn.Net{Scope: store.Scope(baseScope)}, in[0], true)
+		c := d.Condition(nil, in[0])
+		rec := d.Reconstruct(c, noise(in[1:]))
+		l := d.SampleLogits(rec)
+		out := []*Node{d.net().compress(taps), c, rec, l}
+		for _, a := range aggregations {
+			out = append(out, a.is.graph(l))
+		}
+		return out
+	})
+	out := call(e, err, inputs...)
+	compare := func(name string, got []float32, o goldentest.Tolerance) {
+		t.Helper()
+		if !f.Has(file, name) {
+			return
+		}
+		want, s := f.Floats(file, name)
+		switch name {
+		case "reconstructions":
+			want = goldentest.NHWC(want, s)
+		case "ensemble_logits":
+			want = goldentest.LastTwo(want, s) // [B,C,N] -> [B,N,C]
+		}
+		f.Compare(prefix+name, got, want, o)
+	}
+	compare("compressed_cat", goldentest.Copy(t, out[0]), goldentest.RelL2(1e-4))
+	compare("latent_c", goldentest.Copy(t, out[1]), goldentest.RelL2(1e-4))
+	compare("reconstructions", goldentest.Copy(t, out[2]), goldentest.Abs(1e-5))
+	compare("ensemble_logits", goldentest.Copy(t, out[3]), goldentest.Abs(1e-4))
+	for k, a := range aggregations {
+		compare("out_"+a.name, goldentest.Copy(t, out[4+k]), goldentest.Abs(1e-4))
+	}
+	for _, a := range aggregations {
+		t.Run("gradient "+a.name, func(t *testing.T) {
+			if zero || f.Name != "purifier_cifar" || a.is != PeelReference {
+				goldentest.Slow(t)
+			}
+			d, err := d.With(a.is)
 			if err != nil {
 				t.Fatal(err)
 			}
-			parts, err := model.NewExec(be, store, func(_ *model.Scope, x, z *Node) []*Node {
-				_, taps := d.Base.Graph(nn.Net{Scope: store.Scope(baseScope)}, x, true)
-				cat := d.net().compress(taps)
-				c := d.Condition(nil, x)
-				rec := d.Reconstruct(c, z)
-				l := d.SampleLogits(rec)
-				return []*Node{cat, c, rec, l, PeelReference.graph(l), MeanLogit.graph(l), Prob.graph(l), Count.graph(l)}
+			e, err := model.NewExec(be, store, func(_ *model.Scope, in []*Node) []*Node {
+				ce := nn.CrossEntropy(d.Logits(store.RootScope(), in[0], noise(in[2:])), in[1])
+				return []*Node{ce, Gradient(ReduceAllSum(ce), in[0])[0]}
 			})
-			if err != nil {
-				t.Fatal(err)
+			out := call(e, err, append([]any{x, y}, inputs[1:]...)...)
+			compare("ce_loss_"+a.name, goldentest.Copy(t, out[0]), goldentest.Abs(1e-4))
+			got := goldentest.Copy(t, out[1])
+			if a.is == Count { // the reference's is identically zero, and not stored
+				f.Count(prefix+"grad_x_count", len(got)-zeros(got), len(got), 0)
+				return
 			}
-			out, err := parts.Call(x, zt)
-			if err != nil {
-				t.Fatal(err)
-			}
-			want := func(name string) []float32 { v, _ := goldentest.Floats(t, io, name); return v }
-			goldentest.Check(t, "compressed_cat rel-L2", goldentest.RelL2(goldentest.Copy(t, out[0]), want("compressed_cat")), 1e-4)
-			goldentest.Check(t, "latent_c rel-L2", goldentest.RelL2(goldentest.Copy(t, out[1]), want("latent_c")), 1e-4)
-			rec, rs := goldentest.Floats(t, io, "reconstructions")
-			goldentest.Check(t, "reconstructions", goldentest.MaxAbs(goldentest.Copy(t, out[2]), goldentest.NHWC(rec, rs)), 1e-5)
-			lv, ls := goldentest.Floats(t, io, "ensemble_logits") // [B,C,N]
-			got := goldentest.Copy(t, out[3])
-			transposed := make([]float32, len(got))
-			for i := range b {
-				for k := range n {
-					for c := range ls[1] {
-						transposed[(i*ls[1]+c)*n+k] = got[(i*n+k)*ls[1]+c]
-					}
-				}
-			}
-			goldentest.Check(t, "ensemble_logits", goldentest.MaxAbs(transposed, lv), 1e-4)
-			aggregations := []struct {
-				name string
-				is   Aggregation
-			}{{"peel", PeelReference}, {"logit", MeanLogit}, {"prob", Prob}, {"count", Count}}
-			for k, a := range aggregations {
-				o := goldentest.Copy(t, out[4+k])
-				goldentest.Check(t, "out_"+a.name, goldentest.MaxAbs(o, want("out_"+a.name)), 1e-4)
-			}
-			for _, a := range aggregations {
-				t.Run("gradient "+a.name, func(t *testing.T) {
-					if dir != "purifier_cifar" || a.is != PeelReference {
-						goldentest.Slow(t)
-					}
-					d, err := d.With(a.is)
-					if err != nil {
-						t.Fatal(err)
-					}
-					e, err := model.NewExec(be, store, func(s *model.Scope, x, y, z *Node) (*Node, *Node) {
-						ce := nn.CrossEntropy(d.Logits(s, x, z), y)
-						return ce, Gradient(ReduceAllSum(ce), x)[0]
-					})
-					if err != nil {
-						t.Fatal(err)
-					}
-					o, err := e.Call(x, yt, zt)
-					if err != nil {
-						t.Fatal(err)
-					}
-					goldentest.Check(t, "ce_loss_"+a.name, goldentest.MaxAbs(goldentest.Copy(t, o[0]), want("ce_loss_"+a.name)), 1e-4)
-					got := goldentest.Copy(t, o[1])
-					if a.is == Count {
-						for _, v := range got {
-							if v != 0 {
-								t.Fatalf("gradient %g, the reference's is identically zero", v)
-							}
-						}
-						return
-					}
-					gv, gs := goldentest.Floats(t, io, "grad_x_"+a.name)
-					goldentest.Check(t, "grad_x_"+a.name+" rel-L2", goldentest.RelL2(got, goldentest.NHWC(gv, gs)), 1e-3)
-				})
+			if f.Has(file, "grad_x_"+a.name) {
+				want, _ := f.Images(file, "grad_x_"+a.name)
+				f.Compare(prefix+"grad_x_"+a.name, got, want, goldentest.RelL2(1e-3))
 			}
 		})
 	}
+}
+
+func zeros(v []float32) int {
+	n := 0
+	for _, x := range v {
+		if x == 0 {
+			n++
+		}
+	}
+	return n
 }

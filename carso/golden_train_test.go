@@ -1,7 +1,6 @@
 package carso
 
 import (
-	"math"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,7 +15,7 @@ import (
 // TestGoldenTrainStep repeats ten training steps of the reference from the same weights, images and posterior noise, with the tolerances of the fixtures'
 // README: losses 1e-5 relative at step 1 and 1e-4 at step 10; parameters 1e-6 absolute up to step 6, 5e-4 absolute (rel-L2 1e-3) after step 10.
 func TestGoldenTrainStep(t *testing.T) {
-	root := goldentest.Path(t, 1, "train_step")
+	f := goldentest.Open(t, "train_step")
 	goldentest.Slow(t)
 	be := goldentest.Backend(t)
 	var m struct {
@@ -31,31 +30,30 @@ func TestGoldenTrainStep(t *testing.T) {
 		} `json:"initial_weights"`
 		PerStep struct{ Loss, BCE []float64 } `json:"per_step"`
 	}
-	goldentest.JSON(t, filepath.Join(root, "meta.json"), &m)
-	dir := filepath.Join(root, m.Initial.Purifier)
+	f.JSON("meta", &m)
 	var pm goldenMeta
-	goldentest.JSON(t, filepath.Join(dir, "meta.json"), &pm)
-	_, shape := goldentest.Floats(t, goldentest.Open(t, filepath.Join(dir, pm.Files["decoder"])), "1.0.weight")
+	f.JSON(filepath.Join(m.Initial.Purifier, "meta"), &pm)
+	file := func(part string) string { return filepath.Join(m.Initial.Purifier, pm.Files[part]) }
+	_, shape := f.Floats(file("decoder"), "1.0.weight")
 	cfg := m.config(shape[0])
 
 	tr := &Trainer{Recipe: Recipe{Config: cfg, Batch: m.Batch}, Store: model.NewStore(), backend: be}
-	if err := LoadBase(tr.Store, cfg.Base, goldentest.Open(t, filepath.Join(root, m.Initial.Classifier))); err != nil {
+	if err := LoadBase(tr.Store, cfg.Base, f.File(m.Initial.Classifier)); err != nil {
 		t.Fatal(err)
 	}
 	if err := tr.create(); err != nil {
 		t.Fatal(err)
 	}
-	trainOnly := goldentest.Open(t, filepath.Join(root, "train_only.safetensors"))
 	for _, part := range cfg.Parts() {
-		f, prefix := trainOnly, part.Name+"."
+		from, prefix := "train_only", part.Name+"."
 		if !part.TrainOnly {
-			f, prefix = goldentest.Open(t, filepath.Join(dir, pm.Files[part.Name])), ""
+			from, prefix = file(part.Name), ""
 		}
 		for _, p := range part.Params {
 			if p.Kind == nn.BNCount {
 				continue
 			}
-			v, _ := goldentest.Floats(t, f, prefix+p.Name)
+			v, _ := f.Floats(from, prefix+p.Name)
 			if err := nn.Set(tr.Store.RootScope().At("%s", part.Name), p, v, false); err != nil {
 				t.Fatal(err)
 			}
@@ -66,11 +64,9 @@ func TestGoldenTrainStep(t *testing.T) {
 			}
 		}
 	}
-	batch := goldentest.Open(t, filepath.Join(root, "batch.safetensors"))
-	in, is := goldentest.Floats(t, batch, "x_in")
-	target, _ := goldentest.Floats(t, batch, "x_target")
-	noise, ns := goldentest.Floats(t, batch, "noise")
-	x, attacked := goldentest.NHWC(target, is), goldentest.NHWC(in, is)
+	attacked, is := f.Images("batch", "x_in")
+	x, _ := f.Images("batch", "x_target")
+	noise, ns := f.Floats("batch", "noise")
 
 	// The forward pass by itself first: reconstruction and posterior.
 	forward, err := model.NewExec(be, tr.Store, func(_ *model.Scope, a, x, z *node) []*node {
@@ -87,12 +83,11 @@ func TestGoldenTrainStep(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	step1 := goldentest.Open(t, filepath.Join(root, "step1.safetensors"))
-	rec, rs := goldentest.Floats(t, step1, "xrec")
-	goldentest.Check(t, "xrec", goldentest.MaxAbs(goldentest.Copy(t, out[0]), goldentest.NHWC(rec, rs)), 1e-4)
+	rec, _ := f.Images("step1", "xrec")
+	f.Compare("xrec", goldentest.Copy(t, out[0]), rec, goldentest.Abs(1e-4))
 	for i, name := range []string{"mu", "logvar"} {
-		want, _ := goldentest.Floats(t, step1, name)
-		goldentest.Check(t, name, goldentest.MaxAbs(goldentest.Copy(t, out[1+i]), want), 1e-4)
+		want, _ := f.Floats("step1", name)
+		f.Compare(name, goldentest.Copy(t, out[1+i]), want, goldentest.Abs(1e-4))
 	}
 
 	if tr.exec, err = model.NewExec(be, tr.Store, tr.stepGraph); err != nil {
@@ -115,7 +110,20 @@ func TestGoldenTrainStep(t *testing.T) {
 		t.Fatalf("no parameter %s", name)
 		return nil
 	}
-	params := goldentest.Open(t, filepath.Join(root, "params.safetensors"))
+	// compare puts all tensors of a file whose names begin with a prefix side by side, as one quantity.
+	compare := func(quantity, file, prefix, scope string, o goldentest.Tolerance) {
+		t.Helper()
+		var got, want []float32
+		for _, name := range f.File(file).Names() {
+			if rest, ok := strings.CutPrefix(name, prefix); ok {
+				v, _ := f.Floats(file, name)
+				got, want = append(got, current(scope, rest)...), append(want, v...)
+			}
+		}
+		if len(want) > 0 { // parameters are stored after a few of the steps only
+			f.Compare(quantity, got, want, o)
+		}
+	}
 	for s := range m.Steps {
 		l := Losses{Beta: m.Beta, LR: m.LR[s]}
 		if err := tr.update(x, attacked, noise[s*per:(s+1)*per], &l); err != nil {
@@ -126,46 +134,22 @@ func TestGoldenTrainStep(t *testing.T) {
 		if s > 0 {
 			tolerance = 1e-4
 		}
-		goldentest.Check(t, "loss", math.Abs(l.Total*float64(m.Batch)/m.PerStep.Loss[s]-1), tolerance)
+		goldentest.Compare(f, "loss, step "+itoa(s+1), []float64{l.Total * float64(m.Batch)}, []float64{m.PerStep.Loss[s]}, goldentest.Rel(tolerance))
 		if s == 0 {
-			worst := 0.0
-			for _, name := range step1.Names() {
-				if rest, ok := strings.CutPrefix(name, "bn1."); ok {
-					want, _ := goldentest.Floats(t, step1, name)
-					worst = max(worst, goldentest.MaxAbs(current("", rest), want))
-				}
-			}
-			goldentest.Check(t, "BatchNorm statistics, step 1", worst, 1e-4)
+			compare("BatchNorm statistics, step 1", "step1", "bn1.", "", goldentest.Abs(1e-4))
 		}
-		prefix := "param_after_step" + itoa(s+1) + "."
-		worst, worstRel := 0.0, 0.0
-		for _, name := range params.Names() {
-			if rest, ok := strings.CutPrefix(name, prefix); ok {
-				want, _ := goldentest.Floats(t, params, name)
-				worst, worstRel = max(worst, goldentest.MaxAbs(current("", rest), want)), max(worstRel, goldentest.RelL2(current("", rest), want))
-			}
-		}
+		prefix, quantity := "param_after_step"+itoa(s+1)+".", "parameters, step "+itoa(s+1)
 		if s+1 <= 6 {
-			goldentest.Check(t, prefix+"*", worst, 1e-6)
+			compare(quantity, "params", prefix, "", goldentest.Abs(1e-6))
 		} else {
-			goldentest.Check(t, prefix+"*", worst, 5e-4)
-			goldentest.Check(t, prefix+"* rel-L2", worstRel, 1e-3)
+			compare(quantity, "params", prefix, "", goldentest.Abs(5e-4))
+			compare(quantity+", length", "params", prefix, "", goldentest.RelL2(1e-3))
 		}
 	}
-	worst := 0.0
-	for _, name := range params.Names() {
-		if rest, ok := strings.CutPrefix(name, "slow_param_after_step10."); ok {
-			want, _ := goldentest.Floats(t, params, name)
-			worst = max(worst, goldentest.MaxAbs(current(slowScope, rest), want))
-		}
+	compare("slow parameters, step 10", "params", "slow_param_after_step10.", slowScope, goldentest.Abs(5e-4))
+	// Relative to each tensor: the FC compressor sums 14,704 inputs, so its statistics carry the rounding of the ten updates before.
+	for _, name := range f.File("bn_after_step10").Names() {
+		want, _ := f.Floats("bn_after_step10", name)
+		f.Compare(name+", step 10", current("", name), want, goldentest.RelL2(1e-4))
 	}
-	goldentest.Check(t, "slow parameters", worst, 5e-4)
-	bn := goldentest.Open(t, filepath.Join(root, "bn_after_step10.safetensors"))
-	worst = 0
-	for _, name := range bn.Names() {
-		want, _ := goldentest.Floats(t, bn, name)
-		// Relative to the tensor: the FC compressor sums 14,704 inputs, so its statistics carry the rounding of the ten updates before.
-		worst = max(worst, goldentest.RelL2(current("", name), want))
-	}
-	goldentest.Check(t, "BatchNorm statistics rel-L2, step 10", worst, 1e-4)
 }

@@ -21,7 +21,8 @@ func TestManifestNames(t *testing.T) {
 			Files     map[string]part `json:"purifier_files"`
 			TrainOnly map[string]part `json:"training_only_modules_not_saved"`
 		}
-		goldentest.JSON(t, goldentest.Path(t, 1, "manifests", "scenario_"+s.id+".json"), &m)
+		f := goldentest.Open(t, "manifests")
+		f.JSON("scenario_"+s.id, &m)
 		w := models.CIFAR10WRN(28, 10)
 		w.Classes, w.Size = s.classes, s.size
 		c := Config{Base: w, Final: w, Cond: s.cond, Latent: s.latent, Channels: 256}
@@ -46,6 +47,7 @@ func TestManifestNames(t *testing.T) {
 					t.Fatalf("scenario %s, %s: %s %v, the reference has %v", s.id, p.Name, p.Params[i].Name, p.Params[i].Shape, e)
 				}
 			}
+			f.Count("scenario "+s.id+": "+p.Name, 0, len(want), 0)
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package models
 
 import (
-	"path/filepath"
 	"testing"
 
 	"carsokit/internal/goldentest"
@@ -11,62 +10,66 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 )
 
+// goldenNet is the configuration of a classifier as the fixtures' meta.json gives it.
+type goldenNet struct {
+	Classes  int        `json:"num_classes"`
+	Depth    int        `json:"depth"`
+	Width    int        `json:"width"`
+	Momentum float64    `json:"bn_momentum"`
+	Input    [3]int     `json:"input_shape"`
+	Taps     []string   `json:"repr_layers"`
+	Mean     [3]float32 `json:"mean"`
+	Std      [3]float32 `json:"std"`
+}
+
+func (c goldenNet) wrn() WRN {
+	return WRN{Depth: c.Depth, Width: c.Width, Classes: c.Classes, Size: c.Input[1], Mean: c.Mean, Std: c.Std, BNMomentum: c.Momentum}
+}
+
 // TestGoldenClassifier compares logits, losses, representations and input gradients with the reference's, at both image sizes, with the tolerances of the
 // fixtures' README.
 func TestGoldenClassifier(t *testing.T) {
-	for _, dir := range []string{"classifier_wide", "classifier_cifar", "classifier_tiny"} {
-		t.Run(dir, func(t *testing.T) {
-			root := goldentest.Path(t, 1, dir)
+	for _, name := range []string{"classifier_wide", "classifier_cifar", "classifier_tiny"} {
+		t.Run(name, func(t *testing.T) {
+			f := goldentest.Open(t, name)
 			var m struct {
-				Config struct {
-					Classes  int        `json:"num_classes"`
-					Depth    int        `json:"depth"`
-					Width    int        `json:"width"`
-					Momentum float64    `json:"bn_momentum"`
-					Input    [3]int     `json:"input_shape"`
-					Taps     []string   `json:"repr_layers"`
-					Mean     [3]float32 `json:"mean"`
-					Std      [3]float32 `json:"std"`
-				} `json:"config"`
-				TapImages int `json:"tap_images"`
+				Config    goldenNet `json:"config"`
+				TapImages int       `json:"tap_images"`
 			}
-			goldentest.JSON(t, filepath.Join(root, "meta.json"), &m)
-			c := m.Config
-			w := WRN{Depth: c.Depth, Width: c.Width, Classes: c.Classes, Size: c.Input[1], Mean: c.Mean, Std: c.Std, BNMomentum: c.Momentum}
+			f.JSON("meta", &m)
+			w := m.Config.wrn()
 			if err := w.Validate(); err != nil {
 				t.Fatal(err)
 			}
 			for i, tap := range w.Taps() {
-				if tap.Name != c.Taps[i] {
-					t.Fatalf("representation %d is %s, the reference's %s", i, tap.Name, c.Taps[i])
+				if tap.Name != m.Config.Taps[i] {
+					t.Fatalf("representation %d is %s, the reference's %s", i, tap.Name, m.Config.Taps[i])
 				}
 			}
 			store := model.NewStore()
-			if err := LoadParams(goldentest.Open(t, filepath.Join(root, "weights.safetensors")), store.Scope("/f"), w.Params(), true); err != nil {
+			if err := LoadParams(f.File("weights"), store.Scope("/f"), w.Params(), true); err != nil {
 				t.Fatal(err)
 			}
 			e, err := model.NewExec(goldentest.Backend(t), store, func(_ *model.Scope, x, y *node) []*node { return goldenGraph(w, store, x, y) })
 			if err != nil {
 				t.Fatal(err)
 			}
-			io := goldentest.Open(t, filepath.Join(root, "io.safetensors"))
-			x, s := goldentest.Floats(t, io, "x")
-			out, err := e.Call(tensors.FromFlatDataAndDimensions(goldentest.NHWC(x, s), s[0], s[2], s[3], 3),
-				tensors.FromFlatDataAndDimensions(goldentest.Labels(t, io, "y"), s[0]))
+			x, s := f.Images("io", "x")
+			out, err := e.Call(tensors.FromFlatDataAndDimensions(x, s[0], s[2], s[3], 3), tensors.FromFlatDataAndDimensions(f.Labels("io", "y"), s[0]))
 			if err != nil {
 				t.Fatal(err)
 			}
-			want := func(name string) []float32 { v, _ := goldentest.Floats(t, io, name); return v }
-			goldentest.Check(t, "logits", goldentest.MaxAbs(goldentest.Copy(t, out[0]), want("logits")), 1e-4)
-			goldentest.Check(t, "ce_loss", goldentest.MaxAbs(goldentest.Copy(t, out[1]), want("ce_loss")), 1e-4)
-			goldentest.Check(t, "grad_x rel-L2", goldentest.RelL2(goldentest.Copy(t, out[2]), goldentest.NHWC(want("grad_x"), s)), 1e-3)
-			if m.TapImages == 0 || dir == "classifier_wide" {
+			logits, _ := f.Floats("io", "logits")
+			loss, _ := f.Floats("io", "ce_loss")
+			gradient, _ := f.Images("io", "grad_x")
+			f.Compare("logits", goldentest.Copy(t, out[0]), logits, goldentest.Abs(1e-4))
+			f.Compare("ce_loss", goldentest.Copy(t, out[1]), loss, goldentest.Abs(1e-4))
+			f.Compare("grad_x", goldentest.Copy(t, out[2]), gradient, goldentest.RelL2(1e-3))
+			if m.TapImages == 0 || name == "classifier_wide" {
 				return // this fixture stores no representations
 			}
-			f := goldentest.Open(t, filepath.Join(root, "taps.safetensors"))
-			worst := 0.0
 			for i, tap := range w.Taps() {
-				stored, ts := goldentest.Floats(t, f, tap.Name) // the first images and channels only
+				want, ts := f.Images("taps", tap.Name) // the first images and channels only
 				all := goldentest.Copy(t, out[3+i])
 				var got []float32
 				for n := range ts[0] {
@@ -75,9 +78,8 @@ func TestGoldenClassifier(t *testing.T) {
 						got = append(got, all[at:at+ts[1]]...)
 					}
 				}
-				worst = max(worst, goldentest.RelL2(got, goldentest.NHWC(stored, ts)))
+				f.Compare(tap.Name, got, want, goldentest.RelL2(1e-4))
 			}
-			goldentest.Check(t, "representations rel-L2", worst, 1e-4)
 		})
 	}
 }
@@ -93,7 +95,8 @@ func TestManifestNames(t *testing.T) {
 				State [][3]any `json:"state_dict"`
 			} `json:"classifier"`
 		}
-		goldentest.JSON(t, goldentest.Path(t, 1, "manifests", "scenario_"+scenario.id+".json"), &m)
+		f := goldentest.Open(t, "manifests")
+		f.JSON("scenario_"+scenario.id, &m)
 		w := CIFAR10WRN(28, 10)
 		w.Classes, w.Size = scenario.classes, scenario.size
 		ps := w.Params()
@@ -103,6 +106,7 @@ func TestManifestNames(t *testing.T) {
 		for i, entry := range m.Classifier.State {
 			compareEntry(t, ps[i], entry)
 		}
+		f.Count("scenario "+scenario.id+": classifier", 0, len(ps), 0)
 	}
 }
 

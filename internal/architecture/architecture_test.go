@@ -21,7 +21,7 @@ var allowed = map[string][]string{
 	"internal/nn":           {"internal/rng"},
 	"internal/training":     {"internal/atomicfile"},
 	"internal/setup":        {},
-	"internal/goldentest":   {"checkpoints", "internal/xlaenv"},
+	"internal/goldentest":   {"checkpoints", "internal/setup", "internal/xlaenv"},
 	"internal/xlaenv":       {"internal/setup"},
 	"data":                  {"internal/atomicfile", "internal/rng"},
 	"checkpoints":           {"internal/atomicfile"},
