@@ -33,8 +33,9 @@ var allowed = map[string][]string{
 	"carso/paper":           {"carso/record"},
 	"carso/eval": {"attacks", "carso", "carso/paper", "carso/record", "checkpoints", "data", "internal/rng", "internal/setup", "internal/xlaenv",
 		"models", "plots"},
-	"plots":      {"internal/setup", "carso/record"},
-	"plots/nbui": {"plots"},
+	"internal/bench": {"attacks", "carso", "checkpoints", "data", "internal/rng", "internal/xlaenv", "models", "plots"},
+	"plots":          {"internal/setup", "carso/record"},
+	"plots/nbui":     {"plots"},
 }
 
 // withoutGoMLX may not reach GoMLX, directly or not.
