@@ -57,11 +57,15 @@ func quoted(name string) string {
 	return strconv.Quote(name)
 }
 
-// File is an open safetensors file whose header has been validated completely. Its methods read tensor data on demand and may be called
+// File is an open weight file whose header has been validated completely. Its methods read tensor data on demand and may be called
 // concurrently.
 type File struct {
 	// Meta is the file's free metadata; never nil.
 	Meta map[string]string
+	// Form is the container: [Safetensors], [PyTorchZip], [PyTorchLegacy] or [PyTorchTar].
+	Form string
+	// Ignored names what a PyTorch file holds beside the weights.
+	Ignored []string
 
 	name    string // what errors call it
 	r       io.ReaderAt
@@ -72,27 +76,38 @@ type File struct {
 	index   map[string]int
 }
 
-// entry is one tensor of the header; begin and end count from the start of the data.
+// entry is one tensor of the header; begin counts from the start of the data, and end is begin and the bytes of its elements.
 type entry struct {
 	name, dtype string
 	shape       []int
 	begin, end  int64
+	strides     []int // in elements; nil: row-major, so that the data ends at end
 }
 
 // Open opens a safetensors file and validates its header: after that, only reading errors are possible. Close it when done.
 // A file that is not safetensors gives a *[FormatError].
-func Open(path string) (*File, error) {
+func Open(path string) (*File, error) { return open(path, (*File).readHeader) }
+
+// Parse is [Open] for a file held in memory. It keeps b, which must not change; tensors are copies.
+func Parse(b []byte) (*File, error) { return parse(b, (*File).readHeader) }
+
+func parse(b []byte, read func(*File) error) (*File, error) {
+	return newFile("weights in memory", bytes.NewReader(b), int64(len(b)), read)
+}
+
+// open opens a file whose header read reads.
+func open(path string, read func(*File) error) (*File, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("checkpoints: opening weights: %w", err)
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = &FormatError{File: path, Problem: "is not a regular file", Remedy: "give the path of a .safetensors file"}
+		err = &FormatError{File: path, Problem: "is not a regular file", Remedy: "give the path of a weight file"}
 	}
 	var file *File
 	if err == nil {
-		file, err = newFile(path, f, info.Size())
+		file, err = newFile(path, f, info.Size(), read)
 	}
 	if err != nil {
 		f.Close()
@@ -100,11 +115,6 @@ func Open(path string) (*File, error) {
 	}
 	file.closer = f
 	return file, nil
-}
-
-// Parse is [Open] for a file held in memory. It keeps b, which must not change; tensors are copies.
-func Parse(b []byte) (*File, error) {
-	return newFile("weights in memory", bytes.NewReader(b), int64(len(b)))
 }
 
 // Close releases the file.
@@ -140,7 +150,12 @@ func (f *File) Tensor(name string) (Tensor, error) {
 		return Tensor{}, err
 	}
 	t := Tensor{Name: e.name, DType: e.dtype, Shape: slices.Clone(e.shape), Data: make([]byte, e.end-e.begin)}
-	if err := f.readAt(t.Data, e, 0); err != nil {
+	if e.strides == nil {
+		err = f.readAt(t.Data, e, 0)
+	} else {
+		err = f.chunks(e, func(at int64, b []byte) { copy(t.Data[at:], b) })
+	}
+	if err != nil {
 		return Tensor{}, err
 	}
 	return t, nil
@@ -181,7 +196,7 @@ func (f *File) All() iter.Seq2[Tensor, error] {
 func (f *File) CheckFinite() error {
 	for _, e := range f.entries {
 		var n nonFinite
-		if err := f.chunks(e, func(_ int64, b []byte) { n.scan(e.dtype, b) }); err != nil {
+		if err := f.chunks(e, func(at int64, b []byte) { n.scan(e.dtype, at, b) }); err != nil {
 			return err
 		}
 		if err := n.err(e.name); err != nil {
@@ -218,8 +233,12 @@ func (f *File) readAt(b []byte, e entry, offset int64) error {
 	return nil
 }
 
-// chunks hands the data of e to fn piece by piece, in whole elements.
-func (f *File) chunks(e entry, fn func(offset int64, b []byte)) error {
+// chunks hands the data of e to fn piece by piece, in whole elements; at is where a piece belongs, in bytes from the start of the tensor in
+// row-major order. Unless the tensor is strided, the pieces come in that order.
+func (f *File) chunks(e entry, fn func(at int64, b []byte)) error {
+	if e.strides != nil {
+		return f.scattered(e, fn)
+	}
 	buf := make([]byte, min(1<<16, e.end-e.begin))
 	for at, n := int64(0), e.end-e.begin; at < n; at += int64(len(buf)) {
 		b := buf[:min(int64(len(buf)), n-at)]
@@ -241,9 +260,14 @@ func inFile(name string, err error) error {
 	return err
 }
 
-func newFile(name string, r io.ReaderAt, size int64) (*File, error) {
+// newFile has the header read, so that every error names the file.
+func newFile(name string, r io.ReaderAt, size int64, read func(*File) error) (*File, error) {
 	f := &File{name: name, r: r, size: size}
-	if err := f.readHeader(); err != nil {
+	err := read(f)
+	if _, told := errors.AsType[*FormatError](err); err != nil && !told {
+		err = fmt.Errorf("checkpoints: reading %s: %w", name, err)
+	}
+	if err != nil {
 		return nil, inFile(name, err)
 	}
 	return f, nil
@@ -253,12 +277,13 @@ const again = "download or export the file again"
 
 // readHeader fills f from the header, having checked everything that can be checked without reading the data.
 func (f *File) readHeader() error {
+	f.Form = Safetensors
 	if f.size == 0 {
 		return &FormatError{Problem: "the file is empty", Remedy: again}
 	}
 	start := make([]byte, min(f.size, 512))
 	if n, err := f.r.ReadAt(start, 0); n < len(start) {
-		return fmt.Errorf("checkpoints: %s: reading the header: %w", f.name, err)
+		return fmt.Errorf("its header: %w", err)
 	}
 	// What else the file may be is asked only once it has turned out not to be safetensors: any 8 bytes may be a header's length.
 	not := func(problem string) error {
@@ -281,7 +306,7 @@ func (f *File) readHeader() error {
 	}
 	header := make([]byte, length)
 	if n, err := f.r.ReadAt(header, 8); n < len(header) {
-		return fmt.Errorf("checkpoints: %s: reading the header: %w", f.name, err)
+		return fmt.Errorf("its header: %w", err)
 	}
 	if !utf8.Valid(header) {
 		return &FormatError{Problem: "its header is not UTF-8", Remedy: again}
@@ -477,8 +502,7 @@ func (f *File) checkOffsets() error {
 	return nil
 }
 
-const convert = "convert it with PyTorch: safetensors.torch.save_file(torch.load(path, map_location=\"cpu\", weights_only=True), \"out.safetensors\"), " +
-	"unpacking a nested \"state_dict\" or \"model_state_dict\" first"
+const convert = "convert it: carso checkpoint convert FILE OUT.safetensors"
 
 const webPage = "the server answered with an error or a login page: open the address in a browser and download the file itself"
 
