@@ -26,6 +26,8 @@ type Report struct {
 	Unexpected []Spec            // in the file, not wanted; in the file's order
 	Misshapen  []Misshapen       // in the model's order
 	Stripped   []Strip           // the prefixes that had to be removed from names of the file
+	Filled     []Spec            // counters of BatchNorm that the file lacks, see MatchState
+	Constants  []Spec            // normalisation constants that the file has beside the weights, see MatchState; under the file's names
 }
 
 // Strip is a prefix and how many names of the file it was removed from.
@@ -79,6 +81,35 @@ func Match(have, want []Spec, prefixes ...string) *Report {
 	return r
 }
 
+// Wrappers are the prefixes that PyTorch's wrappers leave on the names of a network: DataParallel, a network as a member, and Sequential.
+var Wrappers = []string{"module.", "model.", "0."}
+
+// MatchState is [Match] for a state dict of other people's code, such as RobustBench's, DeepMind's or DM-Improves-AT's, whose names are the reference's but for
+// three things. The prefixes of [Wrappers] are removed. Counters of BatchNorm (num_batches_tracked), which PyTorch before 0.4.1 did not have, may be
+// missing if all are: Filled. And the constants of the normalisation, "mean" and "std", which a network may hold as buffers, are not unexpected:
+// Constants; whoever loads the file should compare them with the network's.
+func MatchState(have, want []Spec) *Report {
+	r := Match(have, want, Wrappers...)
+	counter := func(s Spec) bool { return strings.HasSuffix(s.Name, "num_batches_tracked") && len(s.Shape) == 0 }
+	counters := slices.DeleteFunc(slices.Clone(want), func(s Spec) bool { return !counter(s) })
+	missing := slices.DeleteFunc(slices.Clone(r.Missing), func(s Spec) bool { return !counter(s) })
+	if len(missing) == len(counters) {
+		r.Filled = missing
+		r.Missing = slices.DeleteFunc(r.Missing, counter)
+	}
+	constant := func(s Spec) bool {
+		name := strip(s.Name, map[string]bool{"mean": true, "std": true}, Wrappers)
+		return (name == "mean" || name == "std") && slices.Equal(s.Shape, []int{3, 1, 1})
+	}
+	for _, s := range r.Unexpected {
+		if constant(s) {
+			r.Constants = append(r.Constants, s)
+		}
+	}
+	r.Unexpected = slices.DeleteFunc(r.Unexpected, constant)
+	return r
+}
+
 // strip removes prefixes from name until it is wanted or none is left.
 func strip(name string, wanted map[string]bool, prefixes []string) string {
 	for !wanted[name] {
@@ -119,6 +150,10 @@ func (r *Report) String() string {
 	for _, s := range r.Stripped {
 		fmt.Fprintf(&b, "\n  prefix     %q removed from %d names", s.Prefix, s.Names)
 	}
+	if len(r.Filled) > 0 {
+		fmt.Fprintf(&b, "\n  filled     %d counters of BatchNorm, which the file lacks, with 0", len(r.Filled))
+	}
+	list(&b, "constant", r.Constants, Spec.String)
 	list(&b, "missing", r.Missing, Spec.String)
 	list(&b, "unexpected", r.Unexpected, Spec.String)
 	list(&b, "misshapen", r.Misshapen, func(m Misshapen) string {

@@ -541,11 +541,39 @@ func otherFormat(start []byte) *FormatError {
 // old file or the new one. The header lists the tensors in the order given; the data lies in order of decreasing element size, so that
 // every element is aligned.
 func Write(path string, ts []Tensor, meta map[string]string) error {
-	header, order, err := encodeHeader(ts, meta)
+	for _, t := range ts {
+		if err := t.check(); err != nil {
+			return inFile(path, err)
+		}
+	}
+	return writeEach(path, ts, meta, func(t Tensor) (Tensor, error) { return t, nil })
+}
+
+// writeEach is Write for tensors whose data load brings, one at a time: heads lack it.
+func writeEach(path string, heads []Tensor, meta map[string]string, load func(head Tensor) (Tensor, error)) error {
+	header, order, err := encodeHeader(heads, meta)
 	if err != nil {
 		return inFile(path, err)
 	}
-	if err := atomicfile.Write(path, func(w io.Writer) error { return encode(w, header, order) }); err != nil {
+	err = atomicfile.Write(path, func(w io.Writer) error {
+		if _, err := w.Write(header); err != nil {
+			return err
+		}
+		for _, head := range order {
+			t, err := load(head)
+			if err == nil {
+				err = t.check()
+			}
+			if err != nil {
+				return err
+			}
+			if _, err := w.Write(t.Data); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("checkpoints: %w", err) // it names the path
 	}
 	return nil
@@ -564,10 +592,11 @@ func encode(w io.Writer, header []byte, order []Tensor) error {
 	return nil
 }
 
-// encodeHeader checks the tensors and returns the header with its length in front, and the tensors in the order of their data.
+// encodeHeader checks names, dtypes and shapes, and returns the header with its length in front, and the tensors in the order of their data, which it does
+// not look at.
 func encodeHeader(ts []Tensor, meta map[string]string) (header []byte, order []Tensor, err error) {
 	for _, t := range ts {
-		if err := t.check(); err != nil {
+		if _, err := t.bytes(); err != nil {
 			return nil, nil, err
 		}
 		if t.Name == metadataKey || !utf8.ValidString(t.Name) {
@@ -582,11 +611,12 @@ func encodeHeader(ts []Tensor, meta map[string]string) (header []byte, order []T
 		if _, twice := offsets[t.Name]; twice {
 			return nil, nil, &FormatError{Tensor: t.Name, Problem: "is given twice", Remedy: "give every tensor its own name"}
 		}
-		if int64(len(t.Data)) > math.MaxInt64-at {
+		n, _ := t.bytes()
+		if n > math.MaxInt64-at {
 			return nil, nil, &FormatError{Tensor: t.Name, Problem: "the file would be too long", Remedy: "split it"}
 		}
-		offsets[t.Name] = [2]int64{at, at + int64(len(t.Data))}
-		at += int64(len(t.Data))
+		offsets[t.Name] = [2]int64{at, at + n}
+		at += n
 	}
 
 	var b bytes.Buffer

@@ -134,19 +134,27 @@ func (t Tensor) CheckFinite() error {
 	return n.err(t.Name)
 }
 
+const agree = "make the shape, the dtype and the data agree"
+
 // check returns an error unless dtype, shape and data agree.
 func (t Tensor) check() error {
+	n, err := t.bytes()
+	if err == nil && n != int64(len(t.Data)) {
+		return &FormatError{Tensor: t.Name, Problem: fmt.Sprintf("has %d bytes of data, but %s with shape %v takes %d", len(t.Data), t.DType, t.Shape, n), Remedy: agree}
+	}
+	return err
+}
+
+// bytes returns how long the data must be.
+func (t Tensor) bytes() (int64, error) {
 	if t.Name == "" {
-		return &FormatError{Problem: "a tensor has no name", Remedy: "give every tensor a name"}
+		return 0, &FormatError{Problem: "a tensor has no name", Remedy: "give every tensor a name"}
 	}
 	n, problem := dataBytes(t.DType, t.Shape)
-	if problem == "" && n != int64(len(t.Data)) {
-		problem = fmt.Sprintf("has %d bytes of data, but %s with shape %v takes %d", len(t.Data), t.DType, t.Shape, n)
-	}
 	if problem != "" {
-		return &FormatError{Tensor: t.Name, Problem: problem, Remedy: "make the shape, the dtype and the data agree"}
+		return 0, &FormatError{Tensor: t.Name, Problem: problem, Remedy: agree}
 	}
-	return nil
+	return n, nil
 }
 
 func (t Tensor) wantFloat32() error {

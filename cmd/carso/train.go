@@ -167,7 +167,11 @@ func export(_ context.Context, args []string) error {
 		if c.from == "" {
 			continue
 		}
-		if err := checkpoints.Convert(filepath.Join(c.from, models.BestFile), filepath.Join(*out, c.to), !*full); err != nil {
+		conversion := checkpoints.Conversion{DType: "F16"}
+		if *full {
+			conversion.DType = ""
+		}
+		if _, err := checkpoints.Convert(filepath.Join(c.from, models.BestFile), filepath.Join(*out, c.to), conversion); err != nil {
 			return err
 		}
 		if err := checkpoints.CopyFile(filepath.Join(c.from, training.Curve), filepath.Join(*out, c.to+"."+training.Curve)); err != nil {
