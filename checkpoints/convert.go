@@ -6,7 +6,6 @@ import (
 	"io"
 	"math"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -27,7 +26,7 @@ type Conversion struct {
 }
 
 // Convert writes the weights of a file in any form that [OpenAny] reads as safetensors, one tensor at a time. Numbers that are not finite are an error.
-// The metadata of a safetensors file is kept; that of a converted PyTorch file names the file and its SHA-256. The report says how the names were found.
+// The metadata of a safetensors file is kept; that of a converted PyTorch file is its SHA-256. The report says how the names were found.
 func Convert(from, to string, c Conversion) (r *Report, err error) {
 	f, err := OpenAny(from, c.Key)
 	if err != nil {
@@ -64,6 +63,10 @@ func (f *File) Convert(to string, c Conversion) (*Report, error) {
 		h := Tensor{Name: w.Name, DType: "I64", Shape: w.Shape}
 		if source, ok := r.Source[w.Name]; ok {
 			h.DType = f.entries[f.index[source]].dtype
+			if c.Want != nil && isFloat(h.DType) == isCounter(w) {
+				return r, &FormatError{File: f.name, Tensor: source, Problem: "has dtype " + h.DType + ": weights are floating-point numbers and counters are whole ones",
+					Remedy: "check how the file was made"}
+			}
 			if dtype != "" && isFloat(h.DType) {
 				h.DType = dtype
 			}
@@ -76,7 +79,7 @@ func (f *File) Convert(to string, c Conversion) (*Report, error) {
 		if err != nil {
 			return r, err
 		}
-		meta = map[string]string{"format": "pt", "converted_from": filepath.Base(f.name), "converted_sha256": sum}
+		meta = map[string]string{"format": "pt", "converted_sha256": sum}
 	}
 	return r, writeEach(to, heads, meta, func(h Tensor) (Tensor, error) {
 		source, ok := r.Source[h.Name]

@@ -61,8 +61,8 @@ func (k Known) Get(ctx context.Context, dest string, opt GetOptions) (file strin
 	if opt.Progress == nil {
 		opt.Progress = func(fetch.Progress) {}
 	}
-	if problem := (Known{Name: k.Name, Role: "x", Sources: []Source{{URL: "https://x/x.pt"}}}).check(); problem != "" {
-		return "", errors.New(problem)
+	if !weightName.MatchString(k.Name) {
+		return "", errors.New("the name may hold letters, digits, '.', '_' and '-' only")
 	}
 	if opt.Sources == nil {
 		opt.Sources = k.Sources
@@ -109,18 +109,19 @@ func (k Known) Verify(file string, c Conversion) (sum string, err error) {
 	if sum, err = f.SHA256(); err != nil {
 		return "", err
 	}
-	for _, s := range k.Sources {
-		if s.SHA256 != "" && ending(s.URL) == ".safetensors" && sum != s.SHA256 && filepath.Ext(file) == ".safetensors" && len(k.Sources) == 1 {
-			return sum, &FormatError{File: file, Problem: fmt.Sprintf("its SHA-256 is %s; the index has %s", sum, s.SHA256), Remedy: again}
-		}
-	}
 	noted, err := notes(filepath.Dir(file))
 	if err != nil {
 		return sum, err
 	}
-	if was, ok := noted[filepath.Base(file)]; ok && was != sum {
+	was, fetched := noted[filepath.Base(file)]
+	if fetched && was != sum {
 		return sum, &FormatError{File: file, Problem: fmt.Sprintf("its SHA-256 is %s, but was %s when it was fetched: it was changed or damaged since", sum, was),
 			Remedy: "get it again, or correct " + SumsFile}
+	}
+	for _, s := range k.Sources { // a file that was converted has another digest, which is noted
+		if s.SHA256 != "" && ending(s.URL) == ".safetensors" && s.SHA256 != sum && !fetched {
+			return sum, &FormatError{File: file, Problem: fmt.Sprintf("its SHA-256 is %s; that of %s is %s", sum, s.URL, s.SHA256), Remedy: again}
+		}
 	}
 	if err := f.CheckFinite(); err != nil {
 		return sum, err
@@ -204,29 +205,26 @@ func (k Known) download(ctx context.Context, opt GetOptions, s Source, file stri
 		return err
 	}
 	d := &fetch.Download{URL: s.URL, To: to, Size: s.Bytes, Client: opt.Client, Stall: opt.Stall, Log: opt.Log,
+		// Without its tag a part is only resumed less carefully, so a failure to write it is none.
+		Tagged:   func(version string) { os.WriteFile(tag, []byte(s.URL+"\n"+version), 0o644) },
 		Progress: func(done, total int64) { opt.Progress(fetch.Progress{What: "download", Done: done, Total: total}) },
 		Looks: func(start []byte) error {
-			if e := otherFormat(start); e != nil && (e.Remedy != convert || ending(s.URL) == ".safetensors") {
-				return e
+			e := otherFormat(start)
+			if e == nil || looksSafetensors(start) || e.Remedy == convert && ending(s.URL) != ".safetensors" {
+				return nil
 			}
-			return nil
+			return e
 		}}
-	// The tag belongs to one address: a part from another one is of no use without a digest.
-	if b, err := os.ReadFile(tag); err == nil {
-		from, t, _ := strings.Cut(string(b), "\n")
-		if d.Tag = t; from != s.URL {
-			d.Tag = ""
-			if err := to.Truncate(0); err != nil {
-				return err
-			}
-		}
+	// What another address began, or nobody knows which, is of no use.
+	b, _ := os.ReadFile(tag)
+	if from, version, _ := strings.Cut(string(b), "\n"); from == s.URL {
+		d.Tag = version
+	} else if err := to.Truncate(0); err != nil {
+		return err
 	}
 	defer func() {
 		to.Close()
 		if keep := err != nil && d.Resumable(); keep {
-			if e := os.WriteFile(tag, []byte(s.URL+"\n"+d.Tag), 0o644); e != nil {
-				err = errors.Join(err, e)
-			}
 			return
 		}
 		os.Remove(part)

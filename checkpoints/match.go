@@ -1,7 +1,6 @@
 package checkpoints
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -90,12 +89,11 @@ var Wrappers = []string{"module.", "model.", "0."}
 // Constants; whoever loads the file should compare them with the network's.
 func MatchState(have, want []Spec) *Report {
 	r := Match(have, want, Wrappers...)
-	counter := func(s Spec) bool { return strings.HasSuffix(s.Name, "num_batches_tracked") && len(s.Shape) == 0 }
-	counters := slices.DeleteFunc(slices.Clone(want), func(s Spec) bool { return !counter(s) })
-	missing := slices.DeleteFunc(slices.Clone(r.Missing), func(s Spec) bool { return !counter(s) })
+	counters := slices.DeleteFunc(slices.Clone(want), func(s Spec) bool { return !isCounter(s) })
+	missing := slices.DeleteFunc(slices.Clone(r.Missing), func(s Spec) bool { return !isCounter(s) })
 	if len(missing) == len(counters) {
 		r.Filled = missing
-		r.Missing = slices.DeleteFunc(r.Missing, counter)
+		r.Missing = slices.DeleteFunc(r.Missing, isCounter)
 	}
 	constant := func(s Spec) bool {
 		name := strip(s.Name, map[string]bool{"mean": true, "std": true}, Wrappers)
@@ -108,6 +106,11 @@ func MatchState(have, want []Spec) *Report {
 	}
 	r.Unexpected = slices.DeleteFunc(r.Unexpected, constant)
 	return r
+}
+
+// isCounter reports whether a tensor is BatchNorm's counter of batches.
+func isCounter(s Spec) bool {
+	return strings.HasSuffix(s.Name, "num_batches_tracked") && len(s.Shape) == 0
 }
 
 // strip removes prefixes from name until it is wanted or none is left.
@@ -127,19 +130,33 @@ func (r *Report) OK() bool {
 	return len(r.Missing)+len(r.Unexpected)+len(r.Misshapen) == 0
 }
 
-// Err returns nil if the file fits the model, or an error with the text of [Report.String] and a remedy.
-func (r *Report) Err() error {
-	if r.OK() {
-		return nil
-	}
-	remedy := "check that file and model belong together"
+// FitError says that weights are not those of a model.
+type FitError struct {
+	File   string // path or name; empty where the caller knows it
+	Report *Report
+}
+
+func (e *FitError) Error() string {
+	r, remedy := e.Report, "check that file and model belong together"
 	switch {
 	case len(r.Missing)+len(r.Unexpected) == 0:
 		remedy = "the names agree and shapes do not: the weights belong to the same architecture for another data set, width or latent size"
 	case len(r.Source) == 0:
 		remedy = "no name agrees: the weights belong to another architecture, or carry a prefix to be stripped"
 	}
-	return errors.New("checkpoints: the weights do not fit the model: " + r.String() + "\n" + remedy)
+	file := ""
+	if e.File != "" {
+		file = e.File + ": "
+	}
+	return "checkpoints: " + file + "the weights do not fit the model: " + r.String() + "\n" + remedy
+}
+
+// Err returns nil if the file fits the model, or a *[FitError] with the text of [Report.String] and a remedy.
+func (r *Report) Err() error {
+	if r.OK() {
+		return nil
+	}
+	return &FitError{Report: r}
 }
 
 // String lists all differences, up to ten of each kind.

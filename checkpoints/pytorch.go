@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bufio"
 	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -45,11 +46,12 @@ func readerOf(key string) func(*File) error {
 			return fmt.Errorf("its header: %w", err)
 		}
 		switch {
+		case looksSafetensors(start):
 		case strings.HasPrefix(string(start), "PK\x03\x04"):
 			return f.readZip(key)
 		case len(start) > 262 && string(start[257:262]) == "ustar":
 			return f.readTar(key)
-		case len(start) > 2 && start[0] == 0x80 && start[1] >= 2 && start[1] <= 5 && otherFormat(start) != nil:
+		case len(start) > 2 && start[0] == 0x80 && start[1] >= 2 && start[1] <= 5:
 			return f.readLegacy(key)
 		}
 		if key != "" {
@@ -57,6 +59,11 @@ func readerOf(key string) func(*File) error {
 		}
 		return f.readHeader()
 	}
+}
+
+// looksSafetensors reports whether a file may be safetensors by its beginning. This is asked before anything else: a header of 640 bytes begins like a pickle.
+func looksSafetensors(start []byte) bool {
+	return len(start) > 8 && start[8] == '{' && binary.LittleEndian.Uint64(start) <= maxHeader
 }
 
 // storage is where the elements of a PyTorch storage lie in the file.

@@ -257,6 +257,9 @@ func inFile(name string, err error) error {
 	if e, ok := errors.AsType[*FormatError](err); ok && e.File == "" {
 		e.File = name
 	}
+	if e, ok := errors.AsType[*FitError](err); ok && e.File == "" {
+		e.File = name
+	}
 	return err
 }
 

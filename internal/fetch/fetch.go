@@ -24,8 +24,10 @@ type Download struct {
 	What string   // for errors: "archive"; empty: "file"
 	// Looks examines the first bytes (up to 512) of a whole answer; an error refuses it. A web page is refused in any case. Nil: anything else will do.
 	Looks func(start []byte) error
-	// Tag identifies the version of the file on the server that To holds the beginning of; empty: unknown. Run sets it.
-	Tag string
+	// Tag identifies the version of the file on the server that To holds the beginning of; empty: unknown. Run sets it and, where Tagged is not nil, tells
+	// it, so that a later process may know it even if this one is killed.
+	Tag    string
+	Tagged func(tag string)
 	// Client makes the requests; nil: one that gives up on connections that do not come about.
 	Client *http.Client
 	// Stall is how long to wait when nothing arrives; 0: one minute.
@@ -218,6 +220,9 @@ func (d *Download) once(ctx context.Context) error {
 		d.Tag = ""
 		if tag := resp.Header.Get("ETag"); !strings.HasPrefix(tag, "W/") { // a weak one promises nothing about bytes
 			d.Tag = tag
+		}
+		if d.Tagged != nil {
+			d.Tagged(d.Tag)
 		}
 		if err := d.restart(); err != nil {
 			return err
