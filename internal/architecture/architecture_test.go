@@ -17,14 +17,15 @@ const module = "carsokit/"
 var allowed = map[string][]string{
 	"internal/architecture": {},
 	"internal/atomicfile":   {},
+	"internal/fetch":        {},
 	"internal/rng":          {},
 	"internal/nn":           {"internal/rng"},
 	"internal/training":     {"internal/atomicfile"},
 	"internal/setup":        {},
 	"internal/goldentest":   {"checkpoints", "internal/setup", "internal/xlaenv"},
 	"internal/xlaenv":       {"internal/setup"},
-	"data":                  {"internal/atomicfile", "internal/rng"},
-	"checkpoints":           {"internal/atomicfile"},
+	"data":                  {"internal/atomicfile", "internal/fetch", "internal/rng"},
+	"checkpoints":           {"internal/atomicfile", "internal/fetch"},
 	"attacks":               {"internal/rng"}, // the contract is its own: no model, no defence
 	"attacks/attacktest":    {"attacks", "internal/rng", "internal/nn"},
 	"models":                {"attacks", "checkpoints", "data", "internal/nn", "internal/rng", "internal/training"},
@@ -39,7 +40,7 @@ var allowed = map[string][]string{
 }
 
 // withoutGoMLX may not reach GoMLX, directly or not.
-var withoutGoMLX = []string{"data", "checkpoints", "carso/record", "carso/paper", "plots", "plots/nbui", "internal/training", "internal/rng"}
+var withoutGoMLX = []string{"data", "checkpoints", "carso/record", "carso/paper", "plots", "plots/nbui", "internal/training", "internal/rng", "internal/fetch"}
 
 type listed struct {
 	ImportPath    string
