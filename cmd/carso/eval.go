@@ -119,9 +119,15 @@ func progressLine(w io.Writer) func(eval.Progress) {
 
 func summary(w io.Writer, run record.Run) {
 	for _, d := range record.Definitions() {
-		if e := run.Estimate(d.Score); e.N > 0 {
-			fmt.Fprintf(w, "  %-12s %6.2f %% [%.2f, %.2f]  n %d\n", d.Name, e.Value, e.Lo, e.Hi, e.N)
+		e := run.Estimate(d.Score)
+		if e.N == 0 {
+			continue
 		}
+		fmt.Fprintf(w, "  %-14s %6.2f %% [%.2f, %.2f]  n %d", d.Name, e.Value, e.Lo, e.Hi, e.N)
+		if draws, err := run.Bootstrap(d.Score, record.DrawsOnly, 1000, 0); err == nil { // of means over passes
+			fmt.Fprintf(w, "; on these images, over draws [%.2f, %.2f]", draws.Lo, draws.Hi)
+		}
+		fmt.Fprintln(w)
 	}
 	for _, id := range run.PartIDs() {
 		ran, attacked := run.Covers(id)
