@@ -38,7 +38,7 @@ func TestZoo(t *testing.T) {
 				t.Fatal(err)
 			}
 			failed := r.Named(check.Fail)
-			t.Logf("right %d broken %d FAIL %s WARN %s", r.Right, r.Broken, strings.Join(failed, " "), strings.Join(r.Named(check.Warn), " "))
+			t.Logf("%+v right %d broken %d FAIL %s WARN %s", r.Find("binarisation"), r.Right, r.Broken, strings.Join(failed, " "), strings.Join(r.Named(check.Warn), " "))
 			if s.Sound() && len(failed) > 0 || !s.Sound() && !slices.Contains(failed, s.Caught) {
 				var page strings.Builder
 				if err := r.Render(&page, "text"); err != nil {
