@@ -28,6 +28,7 @@ var allowed = map[string][]string{
 	"checkpoints":           {"internal/atomicfile", "internal/fetch"},
 	"attacks":               {"internal/rng"}, // the contract is its own: no model, no defence
 	"attacks/attacktest":    {"attacks", "internal/rng", "internal/nn"},
+	"attacks/check":         {"attacks", "internal/rng"},
 	"models":                {"attacks", "checkpoints", "data", "internal/nn", "internal/rng", "internal/training"},
 	"carso":                 {"attacks", "checkpoints", "data", "internal/nn", "internal/rng", "internal/training", "models"},
 	"carso/record":          {"internal/atomicfile"},
