@@ -108,6 +108,10 @@ func Normalize(x *Node, mean, std [3]float32) *Node {
 
 // CrossEntropy is -log softmax(logits)_y per sample: logits [B,C], y int32 [B] -> [B].
 func CrossEntropy(logits, y *Node) *Node {
-	oneHot := OneHot(y, logits.Shape().Dimensions[1], logits.DType())
-	return Neg(ReduceSum(Mul(oneHot, LogSoftmax(logits, -1)), -1))
+	return SoftCrossEntropy(logits, OneHot(y, logits.Shape().Dimensions[1], logits.DType()))
+}
+
+// SoftCrossEntropy is -sum over classes of target·log softmax(logits) per sample: logits and targets [B,C] -> [B].
+func SoftCrossEntropy(logits, targets *Node) *Node {
+	return Neg(ReduceSum(Mul(targets, LogSoftmax(logits, -1)), -1))
 }

@@ -227,3 +227,43 @@ func TestBadVariables(t *testing.T) {
 		t.Error("a variable that does not exist was read")
 	}
 }
+
+// TestInit: values are uniform in ±1/sqrt(fan-in), where a transposed convolution's fan-in is that of its stored kernel's second dimension: bounds, mean and
+// variance within five standard errors. BatchNorm starts as the identity. One seed gives one value; names tell streams apart.
+func TestInit(t *testing.T) {
+	for _, c := range []struct {
+		p   Param
+		fan int
+	}{
+		{Conv("a", 20, 40, 3), 20 * 9}, {ConvT("b", 20, 40, 3), 40 * 9}, {Linear("c", 50, 200, true)[0], 50}, {Linear("d", 50, 5000, true)[1], 50},
+	} {
+		v := c.p.Init(11)
+		bound := 1 / math.Sqrt(float64(c.fan))
+		var s, s2 float64
+		for _, x := range v {
+			u := float64(x) / bound
+			if math.Abs(u) > 1+1e-6 {
+				t.Fatalf("%s: %g outside ±%g", c.p.Name, x, bound)
+			}
+			s, s2 = s+u, s2+u*u
+		}
+		n := float64(len(v)) // a uniform number in [-1,1] has variance 1/3, its square 4/45
+		if math.Abs(s/n) > 5*math.Sqrt(1/(3*n)) || math.Abs(s2/n-1./3) > 5*math.Sqrt(4/(45*n)) {
+			t.Errorf("%s: mean %g and variance %g of the bound, want 0 and 1/3", c.p.Name, s/n, s2/n)
+		}
+		other := c.p
+		other.Name += "x"
+		if again := c.p.Init(11); again[0] != v[0] || other.Init(11)[0] == v[0] {
+			t.Errorf("%s: the first value is %g, again %g, under another name the same", c.p.Name, v[0], again[0])
+		}
+	}
+	for _, p := range BN("bn", 3) {
+		want := float32(0)
+		if p.Kind == BNWeight || p.Kind == BNVar {
+			want = 1
+		}
+		if v := p.Init(1); p.Kind != BNCount && (v[0] != want || v[2] != want) {
+			t.Errorf("%s starts as %v", p.Name, v)
+		}
+	}
+}
