@@ -26,11 +26,7 @@ func (n net) lossGraph(attacked, x, noise *Node) (decoded, mu, logvar, bce, kl *
 	mu, logvar = n.encode(attacked, cond)
 	z := Add(mu, Mul(noise, Exp(MulScalar(logvar, 0.5))))
 	decoded = n.decode(z, cond)
-	// Binary cross-entropy from the values before the sigmoid: softplus(d) - x·d. Equal to the reference's except where its logs are clamped at
-	// -100, and with the gradient sigmoid(d) - x at any magnitude.
-	bce = ReduceAllSum(Sub(Add(Max(decoded, ZerosLike(decoded)), Log1P(Exp(Neg(Abs(decoded))))), Mul(x, decoded)))
-	kl = MulScalar(ReduceAllSum(AddScalar(Sub(Add(Square(mu), Exp(logvar)), logvar), -1)), 0.5)
-	return decoded, mu, logvar, bce, kl
+	return decoded, mu, logvar, ReduceAllSum(nn.BinaryCrossEntropy(decoded, x)), ReduceAllSum(nn.GaussianKL(mu, logvar))
 }
 
 // stepGraph is one training step. h [5] is beta and then what RAdam.Coefficients gives for the step. It returns the total loss, the reconstruction term and
