@@ -261,16 +261,13 @@ func (o *Oracle) gradient(ctx context.Context, loss Loss, b Batch, noise rng.See
 	each(upTo(n), d, func(_, i int) {
 		scale := float32(evaluated)
 		all := g.G[i*d : (i+1)*d]
-		zero, bad := true, false
 		for k, v := range all {
 			if dead[i] {
 				v = float32(math.NaN())
 			}
 			all[k] = v / scale
-			bad = bad || v-v != 0
-			zero = zero && v == 0
 		}
-		g.Bad[i], g.Zero[i] = bad, zero
+		g.Bad[i], g.Zero[i] = judge(all)
 		g.MeanLoss[i] /= float32(g.Draws[i])
 		if o.noise == nil {
 			g.Wrong[i] *= draws
@@ -284,6 +281,49 @@ func (o *Oracle) notify(b Batch, g *Grad) {
 	if o.observe != nil {
 		o.observe(b.ID, g)
 	}
+}
+
+// Condition is the deterministic part of a Staged classifier for the images of b (Y is counted, not read): [n][k], flat. Other classifiers
+// are an error.
+func (o *Oracle) Condition(ctx context.Context, b Batch) (cond []float32, k int, err error) {
+	if o.staged == nil {
+		return nil, 0, ErrNotStaged
+	}
+	if err := b.lengths(); err != nil {
+		return nil, 0, err
+	}
+	return o.condition(ctx, b)
+}
+
+// distance differentiates half the squared l2 distance of each image's condition to from ([n][k], flat) with respect to its pixels. Logits,
+// Wrong and Draws stay empty: no draw is made.
+func (o *Oracle) distance(ctx context.Context, b Batch, from []float32, k int) (*Grad, error) {
+	n, d := b.Len(), b.Dim()
+	g := &Grad{G: make([]float32, n*d), Loss: make([]float32, n), Draws: make([]int, n), Bad: make([]bool, n), Zero: make([]bool, n)}
+	inputs := []feed{o.pixels(b), floats([]int{k}, copyRows(from, k))}
+	err := o.run(ctx, "distance", "", inputs, rows(n, 1), nil, func(r row, out [][]float32) {
+		copy(g.G[r.image*d:], out[0])
+		g.Loss[r.image] = out[1][0]
+		g.Bad[r.image], g.Zero[r.image] = judge(out[0])
+	})
+	if err != nil {
+		return nil, err
+	}
+	g.MeanLoss = g.Loss
+	if o.observe != nil {
+		o.observe(b.ID, g)
+	}
+	return g, nil
+}
+
+// judge says of a gradient whether some entry is not finite, and whether all are exactly 0.
+func judge(gradient []float32) (bad, zero bool) {
+	zero = true
+	for _, v := range gradient {
+		bad = bad || v-v != 0
+		zero = zero && v == 0
+	}
+	return bad, zero
 }
 
 // condition computes the deterministic part of all images: [n][k], flat.

@@ -176,7 +176,7 @@ func TestHostileFiles(t *testing.T) {
 
 func TestConversionIsExplained(t *testing.T) {
 	_, err := Parse([]byte("PK\x03\x04\x00\x00\x08\x08 and so on"))
-	for _, want := range []string{"PyTorch", "safetensors.torch.save_file", "torch.load"} {
+	for _, want := range []string{"PyTorch", "carso checkpoint convert"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not say %q: %v", want, err)
 		}

@@ -60,6 +60,11 @@ func saveState(write func(string, func(io.Writer) error) error, dir, name string
 	if err := sweep(dir, name); err != nil {
 		return fail(err)
 	}
+	for _, t := range ts {
+		if err := t.check(); err != nil {
+			return fail(err)
+		}
+	}
 	header, order, err := encodeHeader(ts, map[string]string{
 		"format": stateFormat,
 		"step":   strconv.FormatInt(step, 10),

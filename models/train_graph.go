@@ -48,7 +48,7 @@ func (t *Trainer) stepGraph(_ *model.Scope, x, y, start, lr *Node) (loss, correc
 		live.Scope.GetVariable(p.Name).SetNodeValue(Sub(values[i], Mul(g, lr)))
 	}
 	for _, p := range r.Net.Params() {
-		if p.Kind == nn.BNCount {
+		if p.FileOnly() {
 			continue
 		}
 		now := live.Scope.GetVariable(p.Name).NodeValue(x.Graph())

@@ -27,8 +27,8 @@ const (
 // Question is one cell of a table, or one point of a curve: what to evaluate and how.
 type Question struct {
 	Scenario string  // "a"
-	Row      string  // "classifier", "plain", "carso-paper", "carso-honest"
-	Column   string  // "clean", "apgd-ce", "rand", "pgd-eot"
+	Row      string  // "classifier", "plain", "carso-paper", "carso-honest", "carso-adaptive"
+	Column   string  // "clean", "apgd-ce", "rand", "pgd-eot"; of carso-adaptive one of paper.Adaptive
 	Scale    string  // see paper.Scales
 	Eps      float64 // l_inf bound in [0,1] units; ignored for clean
 	Images   int     // the first ones of the set; 0: as many as the scale says
@@ -98,13 +98,13 @@ func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
 
 // open loads the weights that a question needs.
 func open(q Question) (System, error) {
-	s, err := carso.FindScenario(q.Scenario)
+	s, err := carso.FindScenario(q.Scenario, q.Scale)
 	if err != nil {
 		return System{}, err
 	}
 	var sys System
 	weight := func(role, file string) error {
-		f, err := q.Weights(file)
+		f, err := q.Weights.Open(file)
 		if err != nil {
 			return err
 		}
@@ -118,11 +118,14 @@ func open(q Question) (System, error) {
 		if q.Row == "plain" {
 			file = s.Plain
 		}
-		f, err := q.Weights(file)
+		if file == "" {
+			return sys, fmt.Errorf("scenario %s has no plain classifier", s.ID)
+		}
+		f, err := q.Weights.Open(file)
 		if err != nil {
 			return sys, err
 		}
-		c, err := carso.OpenClassifier(model.NewStore(), "/f", f)
+		c, err := carso.OpenClassifier(model.NewStore(), "/f", f, file)
 		if err = errors.Join(err, f.Close()); err != nil {
 			return sys, err
 		}
@@ -136,12 +139,18 @@ func open(q Question) (System, error) {
 	}
 	sys.Defence = map[string]any{"purifier": d.Config, "samples": d.Samples}
 	sys.Output = func(name string) (attacks.Classifier, error) {
-		if name == Classifier {
+		switch name {
+		case Classifier:
 			return d.Alone(), nil
+		case DrawFree:
+			return d.DrawFree()
 		}
 		return d.With(carso.Aggregation(name))
 	}
 	err = weight("classifier", s.Classifier)
+	if s.Final != "" {
+		err = errors.Join(err, weight("final", s.Final))
+	}
 	for _, p := range d.Parts() {
 		if !p.TrainOnly {
 			err = errors.Join(err, weight(p.Name, carso.PartFile(s.Stem, p.Name)))

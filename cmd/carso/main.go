@@ -25,6 +25,7 @@ func commands() []command {
 		{"eval", "evaluate a row and column of the main table, or continue", evalCommand},
 		{"table", "print a table from records", table},
 		{"checkpoint", "inspect weight files", checkpoint},
+		{"bench", "time operations beside PyTorch", benchCommand},
 	}
 }
 
