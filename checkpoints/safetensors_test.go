@@ -580,3 +580,13 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// hostileFile returns one of the hostile files.
+func hostileFile(name string) []byte {
+	for _, h := range hostile {
+		if h.name == name {
+			return h.file
+		}
+	}
+	panic("no hostile file " + name)
+}
