@@ -39,7 +39,7 @@ test: ## vet and test every package (PKG=./attacks/... for some)
 parity: ## compare with the values of the reference implementation (CARSO_GOLDEN), number by number
 	@$(SETUP) base
 	@$(ENV) printf '%-18s %-44s %-12s %-12s %-18s %s\n' fixture quantity 'largest abs' 'and rel' tolerance verdict; \
-	CARSO_PARITY=1 go test -count=1 -v -timeout 60m -run 'Golden|Manifest|Stable' ./models ./carso ./attacks ./checkpoints 2>&1 | awk ' \
+	CARSO_PARITY=1 go test -count=1 -v -timeout 60m -run 'Golden|Manifest|Stable' ./internal/optim ./models ./carso ./attacks ./checkpoints 2>&1 | awk ' \
 	  sub(/^parity /, "") { print; n++; if (/FAIL: /) bad++; next } \
 	  /^ *--- (FAIL|SKIP)|^FAIL|^panic|_test.go:|^#|: error/ { print "    " $$0 } \
 	  END { printf "%d passed, %d failed\n", n - bad, bad; if (!n) { print "no fixture was found: set CARSO_GOLDEN to their folder"; exit 1 } if (bad) exit 1 }'
