@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help quickstart lab notebooks test parity lint fmt bench
+.PHONY: help quickstart lab notebooks test parity lint fmt bench microbench
 
 SETUP := internal/setup/setup.sh
 # The settings that set-up wrote (the backend, where ECharts is), or GoMLX's backend in pure Go.
@@ -53,6 +53,12 @@ lint: ## formatting, go vet, and golangci-lint where it is installed
 fmt: ## format the Go files
 	@git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -w
 
-bench: ## run the benchmarks (PKG=./internal/rng for one package)
+bench: ## time operations beside PyTorch, in pairs (BENCH="-compile -rounds 11"); PyTorch goes into build/bench-venv
+	@$(SETUP) base
+	@[ -x build/bench-venv/bin/python ] || python3 -m venv build/bench-venv
+	@build/bench-venv/bin/python -c 'import torch' 2>/dev/null || build/bench-venv/bin/pip install --quiet torch numpy
+	@$(ENV) go run ./cmd/carso bench $(BENCH)
+
+microbench: ## Go's benchmarks (PKG=./internal/rng for one package)
 	@$(SETUP) base
 	@$(ENV) go test -run '^$$' -bench . -benchmem $(PKG)

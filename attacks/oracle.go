@@ -90,7 +90,8 @@ func NewOracle(be compute.Backend, c Classifier, opt OracleOptions) (*Oracle, er
 }
 
 // Observed returns an Oracle that shares o's compiled graphs and calls f after every gradient evaluation, with the IDs of its images: loss
-// curves, progress. f must not change or keep g.
+// curves, step sizes, progress. f must not change or keep g. An attack without gradients reports its queries in the same way, with G nil and Loss the negative
+// margin of the label.
 func (o *Oracle) Observed(f func(ids []int, g *Grad)) *Oracle {
 	if before := o.observe; before != nil {
 		return &Oracle{engine: o.engine, observe: func(ids []int, g *Grad) { before(ids, g); f(ids, g) }}
@@ -157,6 +158,7 @@ type Grad struct {
 	Draws    []int     // how many draws were really computed: fewer than asked for where the rest could not change the result
 	Bad      []bool    // some entry of G is NaN or infinite
 	Zero     []bool    // every entry of G is exactly 0
+	Halvings []int     // what APGD adds for observers: how often it has halved the step size of the image so far; nil elsewhere
 }
 
 // Gradient differentiates the summed loss with respect to the pixels of b, averaged over draws passes with the noise of the given seed, which
@@ -165,6 +167,16 @@ type Grad struct {
 // Two savings are exact. A deterministic classifier is evaluated once. And the last draw, whose loss and prediction are kept, is evaluated
 // first: where its gradient is NaN throughout, so is the mean whatever the others give, and the image leaves.
 func (o *Oracle) Gradient(ctx context.Context, loss Loss, b Batch, noise rng.Seed, draws int, target []int32) (*Grad, error) {
+	g, err := o.gradient(ctx, loss, b, noise, draws, target)
+	if err != nil {
+		return nil, err
+	}
+	o.notify(b, g)
+	return g, nil
+}
+
+// gradient is Gradient without telling the observers, for attacks that add to what they see.
+func (o *Oracle) gradient(ctx context.Context, loss Loss, b Batch, noise rng.Seed, draws int, target []int32) (*Grad, error) {
 	if draws < 1 {
 		return nil, fmt.Errorf("attacks: gradient over %d draws; want at least 1", draws)
 	}
@@ -198,7 +210,7 @@ func (o *Oracle) Gradient(ctx context.Context, loss Loss, b Batch, noise rng.See
 		name, sum, width, input = "draw", make([]float32, n*k), k, floats([]int{k}, copyRows(cond, k))
 	}
 	inputs := []feed{input, ints(b.Y)}
-	if loss == DLRTargeted {
+	if loss.targeted() {
 		inputs = append(inputs, ints(target))
 	}
 	inputs = append(inputs, o.noiseInput(b, noise)...)
@@ -249,25 +261,69 @@ func (o *Oracle) Gradient(ctx context.Context, loss Loss, b Batch, noise rng.See
 	each(upTo(n), d, func(_, i int) {
 		scale := float32(evaluated)
 		all := g.G[i*d : (i+1)*d]
-		zero, bad := true, false
 		for k, v := range all {
 			if dead[i] {
 				v = float32(math.NaN())
 			}
 			all[k] = v / scale
-			bad = bad || v-v != 0
-			zero = zero && v == 0
 		}
-		g.Bad[i], g.Zero[i] = bad, zero
+		g.Bad[i], g.Zero[i] = judge(all)
 		g.MeanLoss[i] /= float32(g.Draws[i])
 		if o.noise == nil {
 			g.Wrong[i] *= draws
 		}
 	})
+	return g, nil
+}
+
+// notify tells the observers of an evaluation.
+func (o *Oracle) notify(b Batch, g *Grad) {
+	if o.observe != nil {
+		o.observe(b.ID, g)
+	}
+}
+
+// Condition is the deterministic part of a Staged classifier for the images of b (Y is counted, not read): [n][k], flat. Other classifiers
+// are an error.
+func (o *Oracle) Condition(ctx context.Context, b Batch) (cond []float32, k int, err error) {
+	if o.staged == nil {
+		return nil, 0, ErrNotStaged
+	}
+	if err := b.lengths(); err != nil {
+		return nil, 0, err
+	}
+	return o.condition(ctx, b)
+}
+
+// distance differentiates half the squared l2 distance of each image's condition to from ([n][k], flat) with respect to its pixels. Logits,
+// Wrong and Draws stay empty: no draw is made.
+func (o *Oracle) distance(ctx context.Context, b Batch, from []float32, k int) (*Grad, error) {
+	n, d := b.Len(), b.Dim()
+	g := &Grad{G: make([]float32, n*d), Loss: make([]float32, n), Draws: make([]int, n), Bad: make([]bool, n), Zero: make([]bool, n)}
+	inputs := []feed{o.pixels(b), floats([]int{k}, copyRows(from, k))}
+	err := o.run(ctx, "distance", "", inputs, rows(n, 1), nil, func(r row, out [][]float32) {
+		copy(g.G[r.image*d:], out[0])
+		g.Loss[r.image] = out[1][0]
+		g.Bad[r.image], g.Zero[r.image] = judge(out[0])
+	})
+	if err != nil {
+		return nil, err
+	}
+	g.MeanLoss = g.Loss
 	if o.observe != nil {
 		o.observe(b.ID, g)
 	}
 	return g, nil
+}
+
+// judge says of a gradient whether some entry is not finite, and whether all are exactly 0.
+func judge(gradient []float32) (bad, zero bool) {
+	zero = true
+	for _, v := range gradient {
+		bad = bad || v-v != 0
+		zero = zero && v == 0
+	}
+	return bad, zero
 }
 
 // condition computes the deterministic part of all images: [n][k], flat.

@@ -21,6 +21,8 @@ func (o *engine) graph(name string, loss Loss) func(*model.Scope, []*Node) []*No
 		return o.givenGraph
 	case "back":
 		return o.backGraph
+	case "distance":
+		return o.distanceGraph
 	case "gradient":
 		return o.gradientGraph(loss)
 	case "draw":
@@ -54,6 +56,13 @@ func (o *engine) backGraph(s *model.Scope, in []*Node) []*Node {
 	return []*Node{Gradient(ReduceAllSum(Mul(c, in[1])), in[0])[0]}
 }
 
+// distanceGraph: x, from [B,K] -> d/dx of half the squared distance of Condition(x) to from, and that [B].
+func (o *engine) distanceGraph(s *model.Scope, in []*Node) []*Node {
+	away := Sub(o.conditionGraph(s, in[:1])[0], in[1])
+	half := MulScalar(ReduceSum(Square(away), 1), 0.5)
+	return []*Node{Gradient(ReduceAllSum(half), in[0])[0], half}
+}
+
 // gradientGraph: x, y, target, noise -> d sum loss/dx, loss [B], logits.
 func (o *engine) gradientGraph(loss Loss) func(*model.Scope, []*Node) []*Node {
 	return func(s *model.Scope, in []*Node) []*Node {
@@ -83,7 +92,7 @@ func noiseOf(in []*Node) *Node {
 }
 
 func targetOf(loss Loss, in []*Node) (target *Node, rest []*Node) {
-	if loss == DLRTargeted {
+	if loss.targeted() {
 		return in[0], in[1:]
 	}
 	return nil, in

@@ -49,6 +49,9 @@ func (d *Defence) With(output Aggregation) (*Defence, error) {
 	return NewDefence(d.store, d.Config, d.Samples, output)
 }
 
+// DrawFree is the deterministic defence of one reconstruction at z = 0, under log S: what an attack that saves the draws would differentiate.
+func (d *Defence) DrawFree() (*Defence, error) { return NewDefence(d.store, d.Config, 0, LogSum) }
+
 // Store holds the weights.
 func (d *Defence) Store() *model.Store { return d.store }
 

@@ -168,8 +168,15 @@ func TestEndToEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	var last Job
-	for _, row := range []string{"classifier", "carso-paper", "carso-honest"} {
-		for _, column := range []string{"clean", "rand", "pgd-eot"} {
+	protocols := []string{"clean", "rand", "pgd-eot"}
+	for _, asked := range []struct {
+		row     string
+		columns []string
+	}{
+		{"classifier", protocols}, {"carso-paper", protocols}, {"carso-adaptive", []string{"representation", "transfer-z0"}}, {"carso-honest", protocols},
+	} {
+		row := asked.row
+		for _, column := range asked.columns {
 			job, err := NewJob(be, Question{Scenario: "a", Row: row, Column: column, Scale: "tiny", Eps: 8. / 255, Samples: 2, Weights: open}, set)
 			if err != nil {
 				t.Fatal(err)

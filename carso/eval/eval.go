@@ -249,10 +249,18 @@ func (j Job) chunk(ctx context.Context, seq attacks.Sequence, at []int, note fun
 	for k := range images {
 		im := &images[k]
 		im.Initial, im.Fresh, im.Strongest, im.Linf = !out.Initially[k], fresh[k], strongest[k], linf[k]
+		switch hit := out.FirstHit[k]; {
+		case !im.Initial && !seq.All:
+			im.FirstHit = record.HitInitially
+		case hit >= 0:
+			im.FirstHit = stageName(j.Protocol.Stages[hit])
+		case hit == attacks.NotBroken:
+			im.FirstHit = record.NoHit
+		}
 		for n, stage := range j.Protocol.Stages {
 			d := out.Diag[n][k]
 			if out.BrokenBy[k] == n {
-				im.Broken = stage.Attack.Name() + "/" + stage.Output
+				im.Broken = stageName(stage)
 			}
 			if d.Steps == 0 {
 				continue
@@ -263,4 +271,9 @@ func (j Job) chunk(ctx context.Context, seq attacks.Sequence, at []int, note fun
 		}
 	}
 	return images, nil
+}
+
+// stageName is the stage's name in records, "attack/output".
+func stageName(s Stage) string {
+	return record.PartID{Attack: s.Attack.Name(), Output: s.Output}.String()
 }

@@ -5,6 +5,7 @@ package eval
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"carsokit/attacks"
 	"carsokit/carso"
@@ -13,7 +14,7 @@ import (
 
 // Stage is one attack on one output of the evaluated system.
 type Stage struct {
-	Output string         `json:"output"` // an aggregation, or "classifier" for the classifier alone
+	Output string         `json:"output"` // an aggregation, Classifier or DrawFree
 	Attack attacks.Attack `json:"-"`
 }
 
@@ -37,8 +38,11 @@ type Protocol struct {
 	All     bool    `json:"all"`     // also attack images that are wrong initially
 }
 
-// Classifier is the output of the classifier alone; of a defence, an attack on it transfers.
-const Classifier = "classifier"
+// Outputs beside the aggregations. Of a defence, attacks on them transfer.
+const (
+	Classifier = "classifier" // the representation classifier alone
+	DrawFree   = "z0"         // one reconstruction at z = 0, deterministic, under log S
+)
 
 // Find returns the protocol of a row and column at a scale and bound.
 //
@@ -46,6 +50,9 @@ const Classifier = "classifier"
 // orchestration and one confirming pass. carso-honest: the decisions are those of peel, taken from log S, which is monotone in it and finite; every
 // attack that the column names runs on log S and on the other outputs whose gradients survive, and an image is robust if none breaks it. There, images
 // that all draws of a step misclassify leave, and four passes confirm.
+//
+// carso-adaptive: the same decisions under one attack at a time, the column's name (paper.Adaptive), each on all images that are right initially:
+// what each is worth by itself. Transfer attacks see another classifier only; the representation attack sees neither label nor draw.
 func Find(row, column string, scale paper.Scale, eps float64) (Protocol, error) {
 	apgd := func(loss attacks.Loss, stop bool) attacks.Attack {
 		a := attacks.StandardAPGD(loss, eps, scale.EoT)
@@ -62,8 +69,27 @@ func Find(row, column string, scale paper.Scale, eps float64) (Protocol, error) 
 		p.Decides = string(carso.PeelReference)
 	case "carso-honest":
 		p.Decides, p.Confirm = string(carso.LogSum), 4
+	case "carso-adaptive":
+		p.Decides, p.Confirm = string(carso.LogSum), 4
+		single := map[string]Stage{
+			"log-sum":             {string(carso.LogSum), apgd(attacks.CE, true)},
+			"margin":              {string(carso.LogSum), apgd(attacks.Margin, true)},
+			"logit":               {string(carso.MeanLogit), apgd(attacks.CE, true)},
+			"peel-stable":         {string(carso.PeelStable), apgd(attacks.CE, true)},
+			"representation":      {string(carso.LogSum), attacks.StandardRepresentation(eps, scale.Steps)},
+			"transfer-z0":         {DrawFree, apgd(attacks.CE, true)},
+			"transfer-classifier": {Classifier, apgd(attacks.CE, true)},
+		}
+		if stage, ok := single[column]; ok {
+			p.Stages = []Stage{stage}
+			return p, nil
+		}
+		if column != "clean" {
+			return p, fmt.Errorf("no column %q in row carso-adaptive: there are clean, %s", column, strings.Join(paper.Adaptive(), ", "))
+		}
+		return p, nil
 	default:
-		return p, fmt.Errorf("no row %q: there are classifier, plain, carso-paper, carso-honest", row)
+		return p, fmt.Errorf("no row %q: there are classifier, plain, carso-paper, carso-honest, carso-adaptive", row)
 	}
 	honest := row == "carso-honest"
 	add := func(output carso.Aggregation, a attacks.Attack) {

@@ -27,8 +27,8 @@ const (
 // Question is one cell of a table, or one point of a curve: what to evaluate and how.
 type Question struct {
 	Scenario string  // "a"
-	Row      string  // "classifier", "plain", "carso-paper", "carso-honest"
-	Column   string  // "clean", "apgd-ce", "rand", "pgd-eot"
+	Row      string  // "classifier", "plain", "carso-paper", "carso-honest", "carso-adaptive"
+	Column   string  // "clean", "apgd-ce", "rand", "pgd-eot"; of carso-adaptive one of paper.Adaptive
 	Scale    string  // see paper.Scales
 	Eps      float64 // l_inf bound in [0,1] units; ignored for clean
 	Images   int     // the first ones of the set; 0: as many as the scale says
@@ -139,8 +139,11 @@ func open(q Question) (System, error) {
 	}
 	sys.Defence = map[string]any{"purifier": d.Config, "samples": d.Samples}
 	sys.Output = func(name string) (attacks.Classifier, error) {
-		if name == Classifier {
+		switch name {
+		case Classifier:
 			return d.Alone(), nil
+		case DrawFree:
+			return d.DrawFree()
 		}
 		return d.With(carso.Aggregation(name))
 	}

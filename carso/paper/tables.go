@@ -260,6 +260,11 @@ func gradients(run record.Run, id record.PartID, column string, whole bool) Cell
 	return Cell{Unit: Images, Value: float64(usable.Survived), N: usable.Images, Definition: id.String(), Record: run.File}
 }
 
+// Adaptive names the columns of the row carso-adaptive: attacks on CARSO that know it, each run by itself.
+func Adaptive() []string {
+	return []string{"log-sum", "margin", "logit", "peel-stable", "representation", "transfer-z0", "transfer-classifier"}
+}
+
 // adaptive: one row per part of CARSO's attacked runs, and their worst case per image.
 func (b *builder) adaptive() {
 	b.Columns = []Head{
@@ -277,8 +282,13 @@ func (b *builder) adaptive() {
 			continue
 		}
 		var found []record.Run
-		for _, row := range []string{"carso-paper", "carso-honest"} {
-			for _, column := range []string{"apgd-ce", "rand", "pgd-eot"} {
+		protocols := []string{"apgd-ce", "rand", "pgd-eot"}
+		for _, attacked := range []struct {
+			row     string
+			columns []string
+		}{{"carso-paper", protocols}, {"carso-honest", protocols}, {"carso-adaptive", Adaptive()}} {
+			row := attacked.row
+			for _, column := range attacked.columns {
 				head := Head{fmt.Sprintf("%s/%s/%s", s.ID, row, column), fmt.Sprintf("%s: %s, %s", s.Data, row, column)}
 				run, reason := b.find(s, row, column)
 				ids := run.PartIDs()

@@ -25,8 +25,8 @@ func evalCommand(ctx context.Context, args []string) error {
 	var q eval.Question
 	fs := flag.NewFlagSet("carso eval", flag.ContinueOnError)
 	fs.StringVar(&q.Scenario, "scenario", "a", "scenario of the paper")
-	fs.StringVar(&q.Row, "row", "classifier", "classifier, plain, carso-paper or carso-honest")
-	column := fs.String("column", "rand", "clean, apgd-ce, rand or pgd-eot; several separated by commas")
+	fs.StringVar(&q.Row, "row", "classifier", "classifier, plain, carso-paper, carso-honest or carso-adaptive")
+	column := fs.String("column", "rand", "clean, apgd-ce, rand or pgd-eot, of carso-adaptive "+strings.Join(paper.Adaptive(), ", ")+"; several separated by commas")
 	fs.StringVar(&q.Scale, "scale", "small", "tiny, quickstart, small, small-full or paper")
 	eps := fs.String("eps", "8", "l_inf bound in 1/255; several separated by commas")
 	fs.IntVar(&q.Images, "images", 0, "the first images of the test set (default: the scale's)")
@@ -119,9 +119,15 @@ func progressLine(w io.Writer) func(eval.Progress) {
 
 func summary(w io.Writer, run record.Run) {
 	for _, d := range record.Definitions() {
-		if e := run.Estimate(d.Score); e.N > 0 {
-			fmt.Fprintf(w, "  %-12s %6.2f %% [%.2f, %.2f]  n %d\n", d.Name, e.Value, e.Lo, e.Hi, e.N)
+		e := run.Estimate(d.Score)
+		if e.N == 0 {
+			continue
 		}
+		fmt.Fprintf(w, "  %-14s %6.2f %% [%.2f, %.2f]  n %d", d.Name, e.Value, e.Lo, e.Hi, e.N)
+		if draws, err := run.Bootstrap(d.Score, record.DrawsOnly, 1000, 0); err == nil { // of means over passes
+			fmt.Fprintf(w, "; on these images, over draws [%.2f, %.2f]", draws.Lo, draws.Hi)
+		}
+		fmt.Fprintln(w)
 	}
 	for _, id := range run.PartIDs() {
 		ran, attacked := run.Covers(id)

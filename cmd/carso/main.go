@@ -24,7 +24,9 @@ func commands() []command {
 		{"export", "write a finished training's weights as files", export},
 		{"eval", "evaluate a row and column of the main table, or continue", evalCommand},
 		{"table", "print a table from records", table},
+		{"attack", "check whether attacks on a row can be believed", attackCommand},
 		{"checkpoint", "inspect weight files", checkpoint},
+		{"bench", "time operations beside PyTorch", benchCommand},
 	}
 }
 

@@ -28,14 +28,16 @@ var allowed = map[string][]string{
 	"checkpoints":           {"internal/atomicfile", "internal/fetch"},
 	"attacks":               {"internal/rng"}, // the contract is its own: no model, no defence
 	"attacks/attacktest":    {"attacks", "internal/rng", "internal/nn"},
+	"attacks/check":         {"attacks", "internal/rng"},
 	"models":                {"attacks", "checkpoints", "data", "internal/nn", "internal/rng", "internal/training"},
 	"carso":                 {"attacks", "checkpoints", "data", "internal/nn", "internal/rng", "internal/training", "models"},
 	"carso/record":          {"internal/atomicfile"},
 	"carso/paper":           {"carso/record"},
-	"carso/eval": {"attacks", "carso", "carso/paper", "carso/record", "checkpoints", "data", "internal/rng", "internal/setup", "internal/xlaenv",
+	"carso/eval": {"attacks", "attacks/check", "carso", "carso/paper", "carso/record", "checkpoints", "data", "internal/atomicfile", "internal/rng", "internal/setup", "internal/xlaenv",
 		"models", "plots"},
-	"plots":      {"internal/setup", "carso/record"},
-	"plots/nbui": {"plots"},
+	"internal/bench": {"attacks", "carso", "checkpoints", "data", "internal/rng", "internal/xlaenv", "models", "plots"},
+	"plots":          {"internal/setup", "carso/record"},
+	"plots/nbui":     {"plots"},
 }
 
 // withoutGoMLX may not reach GoMLX, directly or not.
