@@ -302,8 +302,11 @@ func repeated(n int) (items []string) {
 // TestHostilePyTorch: each file gives one error that names it, the tensor where there is one, and a remedy, and costs little memory: all that is allocated on
 // the way, garbage included, stays below twice the file and a megabyte.
 func TestHostilePyTorch(t *testing.T) {
-	dir := t.TempDir()
-	for _, h := range hostilePyTorch() {
+	dir, all := t.TempDir(), hostilePyTorch()
+	if len(all) < 80 {
+		t.Errorf("only %d hostile files", len(all))
+	}
+	for _, h := range all {
 		t.Run(h.name, func(t *testing.T) {
 			path := filepath.Join(dir, "file.pt")
 			mustWrite(t, path, string(h.file))

@@ -151,7 +151,13 @@ func TestHostileFiles(t *testing.T) {
 			if err := os.WriteFile(path, h.file, 0o644); err != nil {
 				t.Fatal(err)
 			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
 			f, err := Open(path)
+			runtime.ReadMemStats(&after)
+			if got, most := after.TotalAlloc-before.TotalAlloc, uint64(2*len(h.file)+1<<16); got > most {
+				t.Errorf("refusing %d bytes allocated %d", len(h.file), got)
+			}
 			if err == nil {
 				f.Close()
 				t.Fatalf("opened: %v", f.Names())
