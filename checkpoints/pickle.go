@@ -314,10 +314,10 @@ func (p *pickles) scan() ([]byte, error) {
 			continue
 		}
 		if kind.text || kind.bytes {
-			if err := spend(2 * int64(min(length, maxPickle))); err != nil {
-				return nil, err
-			}
 			s, err := take(length)
+			if err == nil {
+				err = spend(2 * int64(length))
+			}
 			if err != nil {
 				return nil, err
 			}

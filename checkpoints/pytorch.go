@@ -198,7 +198,7 @@ func (f *File) readLegacy(key string) error {
 	if v, err := p.next(nil); err != nil {
 		return err
 	} else if v != legacyProtocol {
-		return &FormatError{Problem: fmt.Sprintf("its PyTorch protocol is %.40v instead of %d", v, legacyProtocol), Remedy: "save it again with a current PyTorch"}
+		return &FormatError{Problem: fmt.Sprintf("its PyTorch protocol is %.40s instead of %d", fmt.Sprint(v), legacyProtocol), Remedy: "save it again with a current PyTorch"}
 	}
 	machine, err := p.next(nil)
 	if err != nil {

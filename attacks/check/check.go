@@ -136,6 +136,9 @@ func (p *probe) oracle(c attacks.Classifier) (*attacks.Oracle, error) {
 		return nil, err
 	}
 	return o.Observed(func(_ []int, g *attacks.Grad) {
+		if g.G == nil { // queries of an attack without gradients
+			p.r.Cost.Forward += len(g.Draws) * p.EoT
+		}
 		for _, d := range g.Draws {
 			p.r.Cost.Gradient += d
 		}

@@ -37,9 +37,14 @@ func evalCommand(ctx context.Context, args []string) error {
 	weights := fs.String("weights", "", "folder of the weight files (default: those that ship)")
 	chunk := fs.Int("chunk", 25, "images per record: at most this much work is lost at a kill")
 	workers := fs.Int("workers", 2, "chunks under way at once")
+	part := fs.String("shard", "", "part of the images, 0/8 to 7/8, into a file of its own; auto: that of a Slurm array task or a Kubernetes Indexed Job; carso merge joins them")
 	again := fs.Bool("again", false, "run also what the program's own records already answer")
 	dir := fs.String("data", "", "folder or archive of the data set (default $"+data.Env+", then build/data, then the built-in sample)")
 	if err := parse(fs, args); err != nil {
+		return err
+	}
+	shard, err := eval.ParseShard(*part, os.Getenv)
+	if err != nil {
 		return err
 	}
 	q.Decides = carso.Aggregation(*decides)
@@ -76,7 +81,7 @@ func evalCommand(ctx context.Context, args []string) error {
 				return err
 			}
 			fmt.Printf("%s/%s/%s/%s eps %s/255: %d images, key %.12s\n", q.Scenario, q.Row, q.Column, q.Scale, text, job.Images, job.Spec.Key())
-			run, err := eval.Ensure(ctx, be, store, known, job, eval.Options{Chunk: *chunk, Workers: *workers, Progress: progressLine(os.Stderr)})
+			run, err := eval.Ensure(ctx, be, store, known, job, eval.Options{Chunk: *chunk, Workers: *workers, Shard: shard, Progress: progressLine(os.Stderr)})
 			if err != nil {
 				return err
 			}
