@@ -54,6 +54,10 @@ func torchClass(module, name string) (any, error) {
 	if dtype, ok := storageTypes[name]; ok && module == "torch" {
 		return storageClass(dtype), nil
 	}
+	// Tar files say of which class a tensor was.
+	if kind, ok := strings.CutSuffix(name, "Tensor"); ok && module == "torch" && storageTypes[kind+"Storage"] != "" {
+		return tensorClass{}, nil
+	}
 	full := module + "." + name
 	if len(full) > 120 {
 		full = full[:120] + "..."
@@ -70,6 +74,9 @@ func (c callable) Call(args ...any) (any, error) { return c(args) }
 
 // storageClass stands for a storage class; it is the dtype of the elements.
 type storageClass string
+
+// tensorClass stands for a class of tensors, of which nothing is made.
+type tensorClass struct{}
 
 // storageRef is a storage that a pickle refers to, or a part of one.
 type storageRef struct {
@@ -129,13 +136,13 @@ func extents(v any) ([]int, bool) {
 // pickles reads one pickle after the other from a section of a file.
 type pickles struct {
 	r    *bufio.Reader
-	at   int64 // bytes read so far
+	at   int64 // in the file
 	left int64 // bytes of the section not read yet
 	cost int64 // memory that may still be spent on running pickles
 }
 
 func newPickles(r io.ReaderAt, offset, size int64) *pickles {
-	return &pickles{r: bufio.NewReaderSize(io.NewSectionReader(r, offset, size), 1<<12), left: size, cost: size + pickleOverhead}
+	return &pickles{r: bufio.NewReaderSize(io.NewSectionReader(r, offset, size), 1<<12), at: offset, left: size, cost: size + pickleOverhead}
 }
 
 // next scans the next pickle and runs it. persistent answers the references to storages; nil: there may be none.

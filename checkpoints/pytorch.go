@@ -200,14 +200,8 @@ func (f *File) readLegacy(key string) error {
 	} else if v != legacyProtocol {
 		return &FormatError{Problem: fmt.Sprintf("its PyTorch protocol is %.40s instead of %d", fmt.Sprint(v), legacyProtocol), Remedy: "save it again with a current PyTorch"}
 	}
-	machine, err := p.next(nil)
-	if err != nil {
+	if err := littleEndian(p); err != nil {
 		return err
-	}
-	if d, ok := machine.(*types.Dict); ok {
-		if little, ok := d.Get("little_endian"); ok && little != true {
-			return &FormatError{Problem: "it is big-endian; only little-endian files are read", Remedy: "save it again on a little-endian machine"}
-		}
 	}
 	dtypes := map[string]string{} // of the storages
 	v, err := p.next(func(id any) (any, error) {
@@ -503,10 +497,4 @@ func (l *limitedReaderAt) ReadAt(b []byte, at int64) (int, error) {
 		return 0, errors.New("too much is read")
 	}
 	return l.r.ReadAt(b, at)
-}
-
-// readTar refuses the tar archives of 2016.
-func (f *File) readTar(string) error {
-	f.Form = PyTorchTar
-	return &FormatError{Problem: "it is a tar archive, as PyTorch wrote before version 0.2", Remedy: "load it with an old PyTorch and save it again"}
 }
