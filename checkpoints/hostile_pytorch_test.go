@@ -186,7 +186,10 @@ func hostilePyTorch() []struct {
 		{"dictionaries in dictionaries", pt(deep(50)), "", "no dictionary of tensors"},
 		{"dictionary in itself", pt("}q\x00(" + text8("a") + "h\x00u"), "", "no dictionary of tensors"},
 		{"list as a key", pt("c__main__\nX\n."), "", "__main__.X"},
-		{"unhashable key", pt(global("collections", "OrderedDict") + ")R(" + global("torch", "Size") + tuple(numbers(1)) + "R" + whole(4) + "u"), "", "makes no sense"},
+		{"tuple as a key", pt(global("collections", "OrderedDict") + ")R(" + global("torch", "Size") + tuple(numbers(1)) + "R" + whole(4) + "u"), "", "is *types.Tuple, not text"},
+		{"size of nothing", pt(dict(text8("w"), global("torch", "Size")+")R")), "", "torch.Size wants one tuple"},
+		{"tensor called", pt(dict(text8("w"), whole(4)+")R")), "", "makes no sense"},
+		{"tuple of tuples of tuples called", pt(")q\x01" + strings.Repeat("h\x01h\x01\x86q\x010h\x01", 60) + ")R"), "", "makes no sense"},
 		{"foreign function", pt(global("posix", "system") + tuple(text8("true")) + "R"), "", "posix.system"},
 		{"foreign class", pt(dict(text8("w"), global("my_project.models", "WideResNet")+")\x81")), "", "my_project.models.WideResNet"},
 		{"eval", pt(global("builtins", "eval") + tuple(text8("1")) + "R"), "", "builtins.eval"},
@@ -409,6 +412,7 @@ func TestGoodPyTorchPieces(t *testing.T) {
 		"legacy": old(dict(text8("w"), wholeOld(4)), "]("+text8("0")+"e", le64(4)+strings.Repeat("\x00\x00\x80\x3f", 4)),
 		"view": old(dict(text8("w"), view(strings.Replace(storedOld("0", 5), "NtQ", tuple(text8("1"), number(1), number(4))+"tQ", 1), 0, []int64{4}, []int64{1})),
 			"]("+text8("0")+"e", le64(5)+strings.Repeat("\x00\x00\x80\x3f", 5)),
+		"sizes":       pt(dict(text8("w"), strings.Replace(whole(4), numbers(4)+numbers(1), global("torch", "Size")+tuple(numbers(4))+"R"+numbers(1), 1))),
 		"old rebuild": pt(dict(text8("w"), strings.Replace(strings.Replace(whole(4), "_rebuild_tensor_v2", "_rebuild_tensor", 1), "\x89"+global("collections", "OrderedDict")+")R", "", 1))),
 	} {
 		f, err := ParseAny(b, "")

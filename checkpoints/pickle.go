@@ -49,7 +49,15 @@ func torchClass(module, name string) (any, error) {
 			return args[0], nil
 		}), nil
 	case "torch.Size":
-		return callable(func(args []any) (any, error) { return args, nil }), nil
+		// It takes one tuple, and is one. No value here is a bare slice, so that nothing can nest by value.
+		return callable(func(args []any) (any, error) {
+			if len(args) == 1 {
+				if t, ok := args[0].(*types.Tuple); ok {
+					return t, nil
+				}
+			}
+			return nil, errors.New("torch.Size wants one tuple")
+		}), nil
 	}
 	if dtype, ok := storageTypes[name]; ok && module == "torch" {
 		return storageClass(dtype), nil
@@ -108,27 +116,17 @@ func rebuildTensor(args []any) (any, error) {
 	return &pickledTensor{storage: s, offset: int64(offset), shape: shape, strides: strides}, nil
 }
 
-// extents reads a tuple (or torch.Size) of whole numbers.
+// extents reads a tuple of whole numbers.
 func extents(v any) ([]int, bool) {
-	var items []any
-	switch v := v.(type) {
-	case *types.Tuple:
-		items = *v
-	case []any:
-		if len(v) == 1 { // torch.Size takes one tuple
-			return extents(v[0])
-		}
-		items = v
-	default:
+	t, ok := v.(*types.Tuple)
+	if !ok {
 		return nil, false
 	}
-	out := make([]int, len(items))
-	for i, item := range items {
-		n, ok := item.(int)
-		if !ok {
+	out := make([]int, t.Len())
+	for i := range out {
+		if out[i], ok = t.Get(i).(int); !ok {
 			return nil, false
 		}
-		out[i] = n
 	}
 	return out, true
 }

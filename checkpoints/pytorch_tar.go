@@ -45,9 +45,9 @@ func (f *File) readTar(key string) error {
 		return malformed("tensors")
 	}
 	v, err := sections["pickle"].next(func(id any) (any, error) {
-		t, ok := objects.tensors[fmt.Sprint(id)]
+		t, ok := objects.tensors[valueText(id)]
 		if !ok {
-			return nil, fmt.Errorf("it refers to %.40q, which is no tensor", fmt.Sprint(id))
+			return nil, fmt.Errorf("it refers to %.40q, which is no tensor", valueText(id))
 		}
 		return t, nil
 	})
@@ -135,7 +135,7 @@ func (o tarObjects) readStorages(p *pickles) (ok bool, err error) {
 		if err != nil || !ok || !isClass {
 			return false, err
 		}
-		k, size := fmt.Sprint(id), elementBytes[string(dtype)]
+		k, size := valueText(id), elementBytes[string(dtype)]
 		numel, err := p.uint64()
 		if err != nil {
 			return false, err
@@ -162,7 +162,7 @@ func (o tarObjects) readStorages(p *pickles) (ok bool, err error) {
 		if !ok || t.Len() != 4 {
 			return false, nil
 		}
-		k, whole := fmt.Sprint(t.Get(0)), o.refs[fmt.Sprint(t.Get(1))]
+		k, whole := valueText(t.Get(0)), o.refs[valueText(t.Get(1))]
 		offset, ok1 := t.Get(2).(int)
 		numel, ok2 := t.Get(3).(int)
 		if _, twice := o.refs[k]; twice || !ok1 || !ok2 || offset < 0 || numel < 0 || int64(offset) > whole.numel || int64(numel) > whole.numel-int64(offset) {
@@ -184,13 +184,13 @@ func (o tarObjects) readTensors(p *pickles) (ok bool, err error) {
 		if err != nil || !ok {
 			return false, err
 		}
-		s, known := o.refs[fmt.Sprint(in)]
+		s, known := o.refs[valueText(in)]
 		rank, err := p.uint64()
 		if err != nil {
 			return false, err
 		}
 		rank &= 0xffffffff // the upper half was never used
-		if _, twice := o.tensors[fmt.Sprint(id)]; !known || rank > 64 || twice {
+		if _, twice := o.tensors[valueText(id)]; !known || rank > 64 || twice {
 			return false, nil
 		}
 		numbers := make([]int, 2*rank+1)
@@ -201,7 +201,7 @@ func (o tarObjects) readTensors(p *pickles) (ok bool, err error) {
 			}
 			numbers[i] = int(v)
 		}
-		o.tensors[fmt.Sprint(id)] = &pickledTensor{storage: s, offset: int64(numbers[2*rank]), shape: numbers[:rank:rank], strides: numbers[rank : 2*rank : 2*rank]}
+		o.tensors[valueText(id)] = &pickledTensor{storage: s, offset: int64(numbers[2*rank]), shape: numbers[:rank:rank], strides: numbers[rank : 2*rank : 2*rank]}
 	}
 	if p.left > 0 {
 		return false, nil
