@@ -1,11 +1,13 @@
 package main
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"carsokit/carso"
 	"carsokit/checkpoints"
+	"carsokit/internal/goldentest"
 	"carsokit/models"
 )
 
@@ -45,6 +47,85 @@ func TestIndexFitsScenarios(t *testing.T) {
 	}
 	if _, ok, err := weights("wrn_28_10_cifar_10_cui_2023_neck", nil); ok || err != nil {
 		t.Errorf("a part that nobody publishes: %v, %v", ok, err)
+	}
+}
+
+// What a published file must hold is exactly what the reference's own modules hold, at full size, by the file's name.
+func TestWeightsAreTheManifests(t *testing.T) {
+	f := goldentest.Open(t, "manifests")
+	type module struct {
+		File  string   `json:"file"`
+		State [][3]any `json:"state_dict"`
+	}
+	for _, s := range carso.PaperScenarios() {
+		if len(s.ID) > 1 {
+			continue
+		}
+		var m struct {
+			Classifier module            `json:"classifier"`
+			Parts      map[string]module `json:"purifier_files"`
+		}
+		f.JSON("scenario_"+s.ID, &m)
+		files := map[string]module{s.Classifier: m.Classifier}
+		for part, module := range m.Parts {
+			files[carso.PartFile(s.Stem, part)] = module
+		}
+		if len(files) != 4 {
+			t.Errorf("scenario %s: %d files", s.ID, len(files))
+		}
+		for file, module := range files {
+			c, ok, err := weights(file, nil)
+			if err != nil || !ok {
+				t.Errorf("%s: %v", file, err)
+				continue
+			}
+			var reference []checkpoints.Spec
+			for _, e := range module.State {
+				spec := checkpoints.Spec{Name: e[0].(string)}
+				for _, d := range e[1].([]any) {
+					spec.Shape = append(spec.Shape, int(d.(float64)))
+				}
+				reference = append(reference, spec)
+			}
+			if err := checkpoints.Match(reference, c.Want).Err(); err != nil {
+				t.Errorf("%s: %v", file, err)
+			}
+		}
+	}
+}
+
+// The subcommands over a small file: converted, inspected, verified; wrong words are refused with the usage.
+func TestCheckpointCommands(t *testing.T) {
+	pt := filepath.Join("..", "..", "checkpoints", "testdata", "pytorch", "training_zip.pt")
+	out := filepath.Join(t.TempDir(), "out.safetensors")
+	for _, args := range [][]string{
+		{"convert", "-dtype", "f16", pt, out}, {"inspect", "-digests", pt, out}, {"verify", out}, {"inspect"}, {"list"},
+		{"convert", "-key", "unaveraged_model_state_dict", pt, out},
+	} {
+		if err := checkpoint(t.Context(), args); err != nil {
+			t.Errorf("%v: %v", args, err)
+		}
+	}
+	for _, c := range []struct {
+		args []string
+		says string
+	}{
+		{nil, "usage"},
+		{[]string{"explode"}, "usage"},
+		{[]string{"convert", pt}, "usage"},
+		{[]string{"convert", "-as", "nobody", pt, out}, "not published weights"},
+		{[]string{"convert", "-as", "tiny_linf_wrn28_10_w", pt, out}, "do not fit"},
+		{[]string{"convert", "-dtype", "i8", pt, out}, "F32 and F16"},
+		{[]string{"verify", pt}, "1 of 1 files are not good"},
+		{[]string{"verify"}, "usage"},
+		{[]string{"get"}, "usage"},
+		{[]string{"get", "nobody"}, "no weights called"},
+		{[]string{"get", "-sha256", "00", "a"}, "one file at one -url"},
+		{[]string{"inspect", out + "x"}, "no such file"},
+	} {
+		if err := checkpoint(t.Context(), c.args); err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%v: %v", c.args, err)
+		}
 	}
 }
 
