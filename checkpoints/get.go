@@ -185,15 +185,20 @@ func (k Known) fromSources(ctx context.Context, opt GetOptions, file string) err
 	var failed []error
 	for _, s := range opt.Sources {
 		err := k.download(ctx, opt, s, file)
-		var none *fetch.UnavailableError
-		_, malformed := errors.AsType[*FormatError](err)
-		if err == nil || !errors.As(err, &none) && !malformed {
+		if _, none := errors.AsType[*fetch.UnavailableError](err); err == nil || !none && !isWrong(err) {
 			return err // done, or nothing that another source would change
 		}
 		failed = append(failed, err)
 		opt.Log(err.Error())
 	}
 	return fmt.Errorf("no source gives it: %w; fetch it by other means (see %s) and run `carso checkpoint get -from FOLDER %s`", errors.Join(failed...), k.Origin, k.Name)
+}
+
+// isWrong reports whether an error is about what a file holds.
+func isWrong(err error) bool {
+	_, malformed := errors.AsType[*FormatError](err)
+	_, misfit := errors.AsType[*FitError](err)
+	return malformed || misfit
 }
 
 // download brings what a source offers to file.
@@ -238,7 +243,7 @@ func (k Known) download(ctx context.Context, opt GetOptions, s Source, file stri
 	if err == nil {
 		err = k.place(ctx, opt, part, file, true)
 	}
-	if _, malformed := errors.AsType[*FormatError](err); malformed {
+	if isWrong(err) {
 		d.Discard() // what arrived is not the file
 		err = fmt.Errorf("%s: %w", s.URL, err)
 	}

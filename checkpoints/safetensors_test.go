@@ -151,7 +151,13 @@ func TestHostileFiles(t *testing.T) {
 			if err := os.WriteFile(path, h.file, 0o644); err != nil {
 				t.Fatal(err)
 			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
 			f, err := Open(path)
+			runtime.ReadMemStats(&after)
+			if got, most := after.TotalAlloc-before.TotalAlloc, uint64(2*len(h.file)+1<<16); got > most {
+				t.Errorf("refusing %d bytes allocated %d", len(h.file), got)
+			}
 			if err == nil {
 				f.Close()
 				t.Fatalf("opened: %v", f.Names())
@@ -579,4 +585,14 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%v %v became %v %v", file.Meta, file.Specs(), again.Meta, again.Specs())
 		}
 	})
+}
+
+// hostileFile returns one of the hostile files.
+func hostileFile(name string) []byte {
+	for _, h := range hostile {
+		if h.name == name {
+			return h.file
+		}
+	}
+	panic("no hostile file " + name)
 }

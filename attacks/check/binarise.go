@@ -22,7 +22,7 @@ const (
 // An attack that does not find one would not find one of the old classifier either.
 //
 // The features are those of [Featured], else the logits. The linear layer is a discriminant in closed form (inverse covariance of the inner points times
-// the difference of means, the threshold halfway between the corner and the nearest inner point), which needs no training. Of some corners the best
+// the difference of means, the threshold at three quarters of the way from the nearest inner point to the corner), which needs no training. Of some corners the best
 // separated one is taken. The noise of a stochastic classifier is held fixed per image: what is tested is the way of the gradient.
 func (p *probe) binarise() error {
 	const name = "binarisation"
@@ -176,7 +176,7 @@ func (l layer) score(f []float32) float64 {
 	return s
 }
 
-// discriminant separates the inner points [n,k] from one of the outer points: the one with the widest gap. The score is -1 at the nearest inner point and
+// discriminant separates the inner points [n,k] from one of the outer points: the one with the widest gap. The score is -3 at the nearest inner point and
 // 1 at the outer one. ok is false if no outer point can be separated.
 func discriminant(inner, outer []float32, k int) (best layer, ok bool) {
 	n := len(inner) / k
@@ -204,7 +204,7 @@ func discriminant(inner, outer []float32, k int) (best layer, ok bool) {
 		return best, false // the features do not move
 	}
 	for p := range k {
-		cov[p][p] += 1e-2 * trace / float64(k) // few points: shrink towards the sphere
+		cov[p][p] += 1e-2*cov[p][p] + 1e-8*trace/float64(k) // few points: shrink towards independent features, each of its own scale
 	}
 	cholesky(cov)
 	widest := 0.
@@ -229,7 +229,7 @@ func discriminant(inner, outer []float32, k int) (best layer, ok bool) {
 		if gap := (far - nearest) / math.Sqrt(far); far > 0 && gap > widest {
 			// dot is the squared Mahalanobis distance of the outer point, so gap is in standard deviations.
 			widest = gap
-			scale := 2 / (far - nearest)
+			scale := 4 / (far - nearest)
 			best.w = make([]float32, k)
 			bias := 1 - scale*far
 			for p := range w {

@@ -63,9 +63,3 @@ func megabytes(n int64) string {
 	}
 	return fmt.Sprintf("%.1f MB", float64(n)/1e6)
 }
-
-// referenceSet is the data set of a published classifier.
-func referenceSet(name string) (string, error) {
-	r, err := models.FindReference(name)
-	return r.Dataset, err
-}
