@@ -83,6 +83,18 @@ func FuzzPyTorchLegacy(f *testing.F) {
 	})
 }
 
+// FuzzPyTorchTar puts any members into an archive of 2016.
+func FuzzPyTorchTar(f *testing.F) {
+	four := strings.Repeat("\x00\x00\x80\x3f", 4)
+	var seed map[string]string
+	tarOf("]("+numbers(9, 1, 1, 2)+"e", le64(4)+four, "w", 4, func(m map[string]string) { seed = m })
+	f.Add(seed["storages"], seed["tensors"], seed["pickle"])
+	f.Fuzz(func(t *testing.T, storages, tensors, pickle string) {
+		b := tarFile("sys_info", proto2+"}.", "storages", storages, "tensors", tensors, "pickle", pickle)
+		mustHold(t, b, func(b []byte) (*File, error) { return ParseAny(b, "") })
+	})
+}
+
 // FuzzState reads any bytes as a generation of training state: what is accepted is what its own digest says, and survives saving.
 func FuzzState(f *testing.F) {
 	dir := f.TempDir()

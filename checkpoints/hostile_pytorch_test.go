@@ -1,6 +1,7 @@
 package checkpoints
 
 import (
+	"archive/tar"
 	"archive/zip"
 	"bytes"
 	"encoding/binary"
@@ -185,7 +186,10 @@ func hostilePyTorch() []struct {
 		{"dictionaries in dictionaries", pt(deep(50)), "", "no dictionary of tensors"},
 		{"dictionary in itself", pt("}q\x00(" + text8("a") + "h\x00u"), "", "no dictionary of tensors"},
 		{"list as a key", pt("c__main__\nX\n."), "", "__main__.X"},
-		{"unhashable key", pt(global("collections", "OrderedDict") + ")R(" + global("torch", "Size") + tuple(numbers(1)) + "R" + whole(4) + "u"), "", "makes no sense"},
+		{"tuple as a key", pt(global("collections", "OrderedDict") + ")R(" + global("torch", "Size") + tuple(numbers(1)) + "R" + whole(4) + "u"), "", "is *types.Tuple, not text"},
+		{"size of nothing", pt(dict(text8("w"), global("torch", "Size")+")R")), "", "torch.Size wants one tuple"},
+		{"tensor called", pt(dict(text8("w"), whole(4)+")R")), "", "makes no sense"},
+		{"tuple of tuples of tuples called", pt(")q\x01" + strings.Repeat("h\x01h\x01\x86q\x010h\x01", 60) + ")R"), "", "makes no sense"},
 		{"foreign function", pt(global("posix", "system") + tuple(text8("true")) + "R"), "", "posix.system"},
 		{"foreign class", pt(dict(text8("w"), global("my_project.models", "WideResNet")+")\x81")), "", "my_project.models.WideResNet"},
 		{"eval", pt(global("builtins", "eval") + tuple(text8("1")) + "R"), "", "builtins.eval"},
@@ -239,8 +243,66 @@ func hostilePyTorch() []struct {
 		{"legacy: foreign class", old(global("posix", "system")+tuple(text8("true"))+"R", "]", ""), "", "posix.system"},
 		{"legacy: class in the header", []byte(strings.Replace(legacyStart, "\x88u.", global("posix", "system")+"u.", 1)), "", "posix.system"},
 		{"legacy: storage in the header", []byte(strings.Replace(legacyStart, "\x88u.", tuple(text8("storage"))+"Qu.", 1)), "", "makes no sense"},
-		{"tar of 2016", append(append(make([]byte, 257), "ustar\x0000"...), make([]byte, 1024)...), "", "tar archive"},
+
+		{"tar: header alone", append(append(make([]byte, 257), "ustar\x0000"...), make([]byte, 1024)...), "", "tar archive"},
+		{"tar: of other files", tarFile("a.txt", "hello"), "", "without a member sys_info"},
+		{"tar: cut in half", fixture("old_tar.pth", func(b []byte) []byte { return b[:2500] }), "", "truncated|without a member"},
+		{"tar: member twice", tarFile("pickle", "", "pickle", ""), "", "twice"},
+		{"tar: many members", tarFile(strings.Split("a,,b,,c,,d,,e,,f,,g,,h,,i,,j,,k,,l,,m,,n,,o,,p,,q,,r,", ",")...), "", "many files"},
+		{"tar: big-endian", tarOf("]", le64(4)+four, "w", 4, func(m map[string]string) { m["sys_info"] = proto2 + dict(text8("little_endian"), "\x89") + "." }), "", "big-endian"},
+		{"tar: shorter storage", tarOf("]", le64(3)+four[:12], "w", 4, nil), "w", "needs elements 0 to 3"},
+		{"tar: storage of 2^63", tarOf("]", le64(1<<63), "w", 4, nil), "", "truncated"},
+		{"tar: a billion storages", tarOf("]", "", "w", 4, func(m map[string]string) { m["storages"] = proto2 + number(1<<30) + "." }), "", "storages of its archive is malformed"},
+		{"tar: view beyond", tarOf("]("+numbers(9, 1, 2, 3)+"e", le64(4)+four, "w", 4, nil), "", "storages of its archive is malformed"},
+		{"tar: view of nothing", tarOf("]("+numbers(9, 8, 0, 1)+"e", le64(4)+four, "w", 4, nil), "", "storages of its archive is malformed"},
+		{"tar: tensor beyond", tarOf("]", le64(4)+four, "w", 5, nil), "w", "needs elements 0 to 4"},
+		{"tar: rank of 2^32-1", tarOf("]", le64(4)+four, "w", 4, func(m map[string]string) {
+			m["tensors"] = strings.Replace(m["tensors"], le64(1), le64(math.MaxUint32), 1)
+		}), "", "tensors of its archive is malformed"},
+		{"tar: tensors cut", tarOf("]", le64(4)+four, "w", 4, func(m map[string]string) { m["tensors"] = m["tensors"][:len(m["tensors"])-1] }), "", "truncated"},
+		{"tar: no such tensor", tarOf("]", le64(4)+four, "w", 4, func(m map[string]string) { m["pickle"] = proto2 + dict(text8("w"), text8("77")+"Q") + "." }), "", "which is no tensor"},
+		{"tar: foreign class", tarOf("]", le64(4)+four, "w", 4, func(m map[string]string) {
+			m["pickle"] = proto2 + global("posix", "system") + tuple(text8("true")) + "R."
+		}), "", "posix.system"},
+		{"tar: foreign class among the storages", tarOf("]", le64(4)+four, "w", 4, func(m map[string]string) { m["storages"] = proto2 + global("posix", "system") + "." }), "", "posix.system"},
 	}
+}
+
+// tarFile is a tar archive of names and contents in turn.
+func tarFile(items ...string) []byte {
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for i := 0; i+1 < len(items); i += 2 {
+		err := w.WriteHeader(&tar.Header{Name: items[i], Size: int64(len(items[i+1])), Mode: 0o644, Typeflag: tar.TypeReg})
+		if err == nil {
+			_, err = w.Write([]byte(items[i+1]))
+		}
+		if err != nil {
+			panic(err)
+		}
+	}
+	if err := w.Close(); err != nil {
+		panic(err)
+	}
+	return b.Bytes()
+}
+
+// tarOf is a checkpoint of 2016 with one storage, of which elements are the length and the bytes, and one tensor of extent n and stride 1; change may spoil it.
+func tarOf(views, elements, name string, n int64, change func(members map[string]string)) []byte {
+	m := map[string]string{
+		"sys_info": proto2 + dict(text8("little_endian"), "\x88") + ".",
+		"storages": proto2 + number(1) + "." + proto2 + tuple(number(1), text8("cpu"), global("torch", "FloatStorage")) + "." + elements + proto2 + views + ".",
+		"tensors":  proto2 + number(1) + "." + proto2 + tuple(number(2), number(1), global("torch", "FloatTensor")) + "." + le64(1) + le64(uint64(n)) + le64(1) + le64(0),
+		"pickle":   proto2 + dict(text8(name), text8("2")+"Q") + ".",
+	}
+	if change != nil {
+		change(m)
+	}
+	var items []string
+	for _, k := range []string{"sys_info", "pickle", "tensors", "storages"} {
+		items = append(items, k, m[k])
+	}
+	return tarFile(items...)
 }
 
 // encrypted sets the flag of encryption of every member.
@@ -346,9 +408,11 @@ func TestHostilePyTorch(t *testing.T) {
 func TestGoodPyTorchPieces(t *testing.T) {
 	for name, b := range map[string][]byte{
 		"zip":    pt(dict(text8("w"), whole(4))),
+		"tar":    tarOf("]", le64(4)+strings.Repeat("\x00\x00\x80\x3f", 4), "w", 4, nil),
 		"legacy": old(dict(text8("w"), wholeOld(4)), "]("+text8("0")+"e", le64(4)+strings.Repeat("\x00\x00\x80\x3f", 4)),
 		"view": old(dict(text8("w"), view(strings.Replace(storedOld("0", 5), "NtQ", tuple(text8("1"), number(1), number(4))+"tQ", 1), 0, []int64{4}, []int64{1})),
 			"]("+text8("0")+"e", le64(5)+strings.Repeat("\x00\x00\x80\x3f", 5)),
+		"sizes":       pt(dict(text8("w"), strings.Replace(whole(4), numbers(4)+numbers(1), global("torch", "Size")+tuple(numbers(4))+"R"+numbers(1), 1))),
 		"old rebuild": pt(dict(text8("w"), strings.Replace(strings.Replace(whole(4), "_rebuild_tensor_v2", "_rebuild_tensor", 1), "\x89"+global("collections", "OrderedDict")+")R", "", 1))),
 	} {
 		f, err := ParseAny(b, "")

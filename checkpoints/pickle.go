@@ -49,10 +49,22 @@ func torchClass(module, name string) (any, error) {
 			return args[0], nil
 		}), nil
 	case "torch.Size":
-		return callable(func(args []any) (any, error) { return args, nil }), nil
+		// It takes one tuple, and is one. No value here is a bare slice, so that nothing can nest by value.
+		return callable(func(args []any) (any, error) {
+			if len(args) == 1 {
+				if t, ok := args[0].(*types.Tuple); ok {
+					return t, nil
+				}
+			}
+			return nil, errors.New("torch.Size wants one tuple")
+		}), nil
 	}
 	if dtype, ok := storageTypes[name]; ok && module == "torch" {
 		return storageClass(dtype), nil
+	}
+	// Tar files say of which class a tensor was.
+	if kind, ok := strings.CutSuffix(name, "Tensor"); ok && module == "torch" && storageTypes[kind+"Storage"] != "" {
+		return tensorClass{}, nil
 	}
 	full := module + "." + name
 	if len(full) > 120 {
@@ -70,6 +82,9 @@ func (c callable) Call(args ...any) (any, error) { return c(args) }
 
 // storageClass stands for a storage class; it is the dtype of the elements.
 type storageClass string
+
+// tensorClass stands for a class of tensors, of which nothing is made.
+type tensorClass struct{}
 
 // storageRef is a storage that a pickle refers to, or a part of one.
 type storageRef struct {
@@ -101,27 +116,17 @@ func rebuildTensor(args []any) (any, error) {
 	return &pickledTensor{storage: s, offset: int64(offset), shape: shape, strides: strides}, nil
 }
 
-// extents reads a tuple (or torch.Size) of whole numbers.
+// extents reads a tuple of whole numbers.
 func extents(v any) ([]int, bool) {
-	var items []any
-	switch v := v.(type) {
-	case *types.Tuple:
-		items = *v
-	case []any:
-		if len(v) == 1 { // torch.Size takes one tuple
-			return extents(v[0])
-		}
-		items = v
-	default:
+	t, ok := v.(*types.Tuple)
+	if !ok {
 		return nil, false
 	}
-	out := make([]int, len(items))
-	for i, item := range items {
-		n, ok := item.(int)
-		if !ok {
+	out := make([]int, t.Len())
+	for i := range out {
+		if out[i], ok = t.Get(i).(int); !ok {
 			return nil, false
 		}
-		out[i] = n
 	}
 	return out, true
 }
@@ -129,13 +134,13 @@ func extents(v any) ([]int, bool) {
 // pickles reads one pickle after the other from a section of a file.
 type pickles struct {
 	r    *bufio.Reader
-	at   int64 // bytes read so far
+	at   int64 // in the file
 	left int64 // bytes of the section not read yet
 	cost int64 // memory that may still be spent on running pickles
 }
 
 func newPickles(r io.ReaderAt, offset, size int64) *pickles {
-	return &pickles{r: bufio.NewReaderSize(io.NewSectionReader(r, offset, size), 1<<12), left: size, cost: size + pickleOverhead}
+	return &pickles{r: bufio.NewReaderSize(io.NewSectionReader(r, offset, size), 1<<12), at: offset, left: size, cost: size + pickleOverhead}
 }
 
 // next scans the next pickle and runs it. persistent answers the references to storages; nil: there may be none.

@@ -198,16 +198,10 @@ func (f *File) readLegacy(key string) error {
 	if v, err := p.next(nil); err != nil {
 		return err
 	} else if v != legacyProtocol {
-		return &FormatError{Problem: fmt.Sprintf("its PyTorch protocol is %.40s instead of %d", fmt.Sprint(v), legacyProtocol), Remedy: "save it again with a current PyTorch"}
+		return &FormatError{Problem: fmt.Sprintf("its PyTorch protocol is %.40s instead of %d", valueText(v), legacyProtocol), Remedy: "save it again with a current PyTorch"}
 	}
-	machine, err := p.next(nil)
-	if err != nil {
+	if err := littleEndian(p); err != nil {
 		return err
-	}
-	if d, ok := machine.(*types.Dict); ok {
-		if little, ok := d.Get("little_endian"); ok && little != true {
-			return &FormatError{Problem: "it is big-endian; only little-endian files are read", Remedy: "save it again on a little-endian machine"}
-		}
 	}
 	dtypes := map[string]string{} // of the storages
 	v, err := p.next(func(id any) (any, error) {
@@ -230,10 +224,10 @@ func (f *File) readLegacy(key string) error {
 	}
 	storages := map[string]storage{}
 	for _, k := range *list {
-		k, ok := k.(string)
+		k, ok := k.(string) // else empty, which no storage is called
 		dtype, known := dtypes[k]
 		if _, twice := storages[k]; !ok || !known || twice {
-			return &FormatError{Problem: fmt.Sprintf("it lists a storage %.40q that no tensor uses, or twice", fmt.Sprint(k)), Remedy: again}
+			return &FormatError{Problem: fmt.Sprintf("it lists a storage %.40q that no tensor uses, or twice", k), Remedy: again}
 		}
 		n, err := p.uint64()
 		if err != nil {
@@ -267,9 +261,9 @@ func (f *File) fill(v any, key string, find func(key string) (storage, bool)) er
 		t, isTensor := item.Value.(*pickledTensor)
 		switch {
 		case !ok && isTensor:
-			return &FormatError{Problem: fmt.Sprintf("a tensor's name is %.40q, not text", fmt.Sprint(item.Key)), Remedy: resave}
+			return &FormatError{Problem: fmt.Sprintf("a tensor's name is %.40s, not text", valueText(item.Key)), Remedy: resave}
 		case !isTensor:
-			f.ignore(fmt.Sprint(item.Key))
+			f.ignore(valueText(item.Key))
 			continue
 		case name == "" || name == metadataKey:
 			return &FormatError{Tensor: name, Problem: "its name is empty or reserved", Remedy: resave}
@@ -326,7 +320,7 @@ func (f *File) choose(v any, key string) ([]types.DictEntry, error) {
 			return items, nil // a state dict itself
 		}
 		if inner, ok := dictItems(item.Value); ok && slices.ContainsFunc(inner, func(i types.DictEntry) bool { _, ok := i.Value.(*pickledTensor); return ok }) {
-			nested = append(nested, fmt.Sprint(item.Key))
+			nested = append(nested, valueText(item.Key))
 		}
 	}
 	pick := ""
@@ -346,7 +340,7 @@ func (f *File) choose(v any, key string) ([]types.DictEntry, error) {
 	}
 	for _, item := range items {
 		if item.Key != pick {
-			f.ignore(fmt.Sprint(item.Key))
+			f.ignore(valueText(item.Key))
 		}
 	}
 	value, _ := lookUp(items, pick)
@@ -378,10 +372,21 @@ func lookUp(items []types.DictEntry, key string) (any, bool) {
 	return items[i].Value, true
 }
 
+// valueText writes a value of a pickle for a message. Of a compound one, which may be of any size or hold itself, only the kind is said.
+func valueText(v any) string {
+	switch v := v.(type) {
+	case string:
+		return v
+	case nil, bool, int, float64:
+		return fmt.Sprint(v)
+	}
+	return fmt.Sprintf("%T", v)
+}
+
 func keysText(items []types.DictEntry) string {
 	var names []string
 	for _, i := range items[:min(len(items), 10)] {
-		names = append(names, fmt.Sprintf("%.40s", fmt.Sprint(i.Key)))
+		names = append(names, fmt.Sprintf("%.40s", valueText(i.Key)))
 	}
 	if len(items) > 10 {
 		names = append(names, "...")
@@ -503,10 +508,4 @@ func (l *limitedReaderAt) ReadAt(b []byte, at int64) (int, error) {
 		return 0, errors.New("too much is read")
 	}
 	return l.r.ReadAt(b, at)
-}
-
-// readTar refuses the tar archives of 2016.
-func (f *File) readTar(string) error {
-	f.Form = PyTorchTar
-	return &FormatError{Problem: "it is a tar archive, as PyTorch wrote before version 0.2", Remedy: "load it with an old PyTorch and save it again"}
 }

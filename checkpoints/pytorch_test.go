@@ -30,7 +30,7 @@ func TestPyTorchFiles(t *testing.T) {
 	}
 	dtypes := map[string]string{"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
 		"int16": "I16", "int8": "I8", "uint8": "U8", "bool": "BOOL"}
-	if len(want) < 6 {
+	if len(want) < 7 {
 		t.Errorf("only %d files", len(want))
 	}
 	for name, tensors := range want {
@@ -39,8 +39,9 @@ func TestPyTorchFiles(t *testing.T) {
 			t.Error(err)
 			continue
 		}
-		if form := PyTorchZip; strings.Contains(name, "legacy") != (f.Form == PyTorchLegacy) {
-			t.Errorf("%s is read as %s, want %s", name, f.Form, form)
+		_, form, _ := strings.Cut(strings.TrimSuffix(strings.TrimSuffix(name, ".pth"), ".pt"), "_")
+		if form = form[strings.LastIndexByte(form, '_')+1:]; !strings.Contains(f.Form, strings.TrimPrefix(form, "dict_")) {
+			t.Errorf("%s is read as %s", name, f.Form)
 		}
 		if len(f.Names()) != len(tensors) {
 			t.Errorf("%s: %d tensors %v, want %d", name, len(f.Names()), f.Names(), len(tensors))

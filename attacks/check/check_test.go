@@ -25,9 +25,9 @@ func find(t *testing.T, name string) attacks.Classifier {
 	return nil
 }
 
-func run(t *testing.T, c attacks.Classifier, n int, o check.Options) *check.Report {
+func run(t *testing.T, c attacks.Classifier, images attacks.Batch, o check.Options) *check.Report {
 	t.Helper()
-	r, err := check.Run(context.Background(), backend, c, attacktest.ZooImages(n, 1), o)
+	r, err := check.Run(context.Background(), backend, c, images, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,7 +49,7 @@ var small = check.Options{Subject: "a | b", Steps: 4, EoT: 2, Confirm: 2, Querie
 // TestReproducible: the same seed gives the same bytes, read back they are the same report, and another seed gives other ones. Of a stochastic, staged classifier, where most
 // randomness is used.
 func TestReproducible(t *testing.T) {
-	one, two := run(t, find(t, "staged"), 8, small), run(t, find(t, "staged"), 8, small)
+	one, two := run(t, find(t, "staged"), attacktest.ZooImages(8, 1), small), run(t, find(t, "staged"), attacktest.ZooImages(8, 1), small)
 	text := render(t, one, "json")
 	if text != render(t, two, "json") {
 		t.Errorf("two runs with one seed differ:\n%s\n%s", text, render(t, two, "json"))
@@ -82,7 +82,7 @@ func TestSubstitutes(t *testing.T) {
 	o := small
 	o.Eps, o.Queries = 32./255, 100
 	o.Substitutes = []check.Substitute{{Name: "bare", Classifier: find(t, "mlp")}}
-	r := run(t, find(t, "gradient-killer"), 12, o)
+	r := run(t, find(t, "gradient-killer"), attacktest.ZooImages(12, 1), o)
 	if f := r.Find("transfer-weaker"); f.Verdict != check.Fail || f.Figure <= 0.5 {
 		t.Errorf("transfer to a classifier without gradient: %+v", f)
 	}
@@ -126,6 +126,22 @@ func TestRefused(t *testing.T) {
 	cancel()
 	if _, err := check.Run(ended, backend, c, images, small); !errors.Is(err, context.Canceled) {
 		t.Errorf("under an ended context: %v", err)
+	}
+}
+
+// dynamic is a classifier that says of itself that it adapts.
+type dynamic struct{ attacks.Classifier }
+
+func (dynamic) Dynamic() bool { return true }
+
+// TestDynamic: what a classifier says of itself is reported; of one that says nothing there is no finding.
+func TestDynamic(t *testing.T) {
+	o := check.Options{Steps: 2, Queries: 1, Seed: 3}
+	if f := run(t, dynamic{find(t, "linear")}, attacktest.ZooImages(4, 1), o).Find("dynamic"); f.Verdict != check.Warn {
+		t.Errorf("a classifier that adapts: %+v", f)
+	}
+	if f := run(t, find(t, "linear"), attacktest.ZooImages(4, 1), o).Find("dynamic"); f.Verdict != "" {
+		t.Errorf("a classifier that says nothing: %+v", f)
 	}
 }
 

@@ -2,12 +2,17 @@
 
     python make.py            (any PyTorch 2; tested with 2.15)
 
-Values are small whole numbers or simple fractions, so that every dtype holds them exactly.
+Values are small whole numbers or simple fractions, so that every dtype holds them exactly. The
+legacy files contain addresses of memory: their bytes differ from run to run, what they hold does not.
 """
 import collections
 import hashlib
+import io
 import json
 import pathlib
+import pickle
+import struct
+import tarfile
 
 import torch
 
@@ -68,6 +73,48 @@ half = {k: (v.half() if v.is_floating_point() else v) for k, v in wrapped.items(
 save("training_zip.pt", {"epoch": 3, "best": 0.5, "note": "déjà vu", "model_state_dict": wrapped, "unaveraged_model_state_dict": half,
                          "optimizer_state_dict": sgd.state_dict()}, wrapped, **zipped)
 save("state_dict_legacy.pth", {"state_dict": plain, "epoch": 3}, plain, **legacy)
+
+# The tar archive of 2016, which no PyTorch of today writes any more but every one still reads: written here after its reader.
+def add(tar, name, data):
+    info = tarfile.TarInfo(name)
+    info.size = len(data)
+    tar.addfile(info, io.BytesIO(data))
+
+
+class Reference:
+    def __init__(self, number):
+        self.number = number
+
+
+class Pickler(pickle._Pickler):  # the C one asks persistent_id, too, but only a subclass in Python can save OrderedDict plainly
+    def persistent_id(self, obj):
+        return str(obj.number) if isinstance(obj, Reference) else None
+
+
+def pickled(obj):
+    out = io.BytesIO()
+    Pickler(out, 2).dump(obj)
+    return out.getvalue()
+
+
+storage = base.untyped_storage()
+raw = bytes(storage)
+storages = pickled(2) + pickled((11, "cpu", torch.FloatStorage)) + struct.pack("<q", base.numel()) + raw
+longs = torch.arange(3)
+storages += pickled((12, "cpu", torch.LongStorage)) + struct.pack("<q", 3) + bytes(longs.untyped_storage())
+storages += pickled([(13, 11, 6, 12)])  # the second and third row as a storage of their own
+tensors = pickled(3)
+for number, of, kind, shape, strides, offset in (
+    (1, 11, torch.FloatTensor, (6, 4), (1, 6), 0), (2, 12, torch.LongTensor, (3,), (1,), 0), (3, 13, torch.FloatTensor, (5,), (2,), 1)):
+    tensors += pickled((number, of, kind)) + struct.pack("<q", len(shape)) + struct.pack(f"<{2 * len(shape) + 1}q", *shape, *strides, offset)
+with tarfile.open(here / "old_tar.pth", "w:", format=tarfile.PAX_FORMAT) as tar:
+    add(tar, "sys_info", pickled({"protocol_version": 1000, "little_endian": True}))
+    add(tar, "pickle", pickled(collections.OrderedDict(transposed=Reference(1), whole=Reference(2), view=Reference(3))))
+    add(tar, "tensors", tensors)
+    add(tar, "storages", storages)
+back = torch.load(here / "old_tar.pth", weights_only=False)
+assert torch.equal(back["transposed"], base.t()) and torch.equal(back["view"], base.flatten()[7:17:2])
+describe("old_tar.pth", back)
 
 # A pickle that wants to run code.
 class Evil:
