@@ -9,6 +9,9 @@ import (
 	"carsokit/internal/rng"
 )
 
+// Seed is the root or a branch of all randomness of an attack: every draw is a function of the seed, the image's ID and its own name. A number converts to one.
+type Seed = rng.Seed
+
 // Attack is a value: its exported fields are its whole specification, and so its identity in the records (see Describe).
 type Attack interface {
 	// Name is short and says the kind and the loss; parameters are in the JSON form.

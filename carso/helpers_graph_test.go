@@ -3,6 +3,7 @@ package carso
 import (
 	"strconv"
 
+	"carsokit/internal/nn"
 	"carsokit/models"
 
 	. "github.com/gomlx/gomlx/core/graph"
@@ -12,6 +13,13 @@ import (
 func sigmoid(x *Node) *Node { return Sigmoid(x) }
 
 func itoa(i int) string { return strconv.Itoa(i) }
+
+// aggregationGraph returns an aggregation's output, the cross-entropies on it, and the gradient of their sum, for logits l [B,N,C].
+func aggregationGraph(a Aggregation, l, y *Node) []*Node {
+	out := a.graph(l)
+	ce := nn.CrossEntropy(out, y)
+	return []*Node{out, ce, Gradient(ReduceAllSum(ce), l)[0]}
+}
 
 // finalGraph returns the defence's logits, and a classifier's on the one reconstruction per image.
 func finalGraph(d *Defence, c *models.Classifier, scope *model.Scope, x, z *Node) []*Node {

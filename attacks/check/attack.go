@@ -251,9 +251,12 @@ func (p *probe) beats(name, source, attack string, by []bool, remedy string) {
 			more++
 		}
 	}
-	says := fmt.Sprintf("%s breaks %d of %d right images, none that the white-box attacks do not break.", attack, total(by), len(p.right))
-	if more > 0 {
-		says = fmt.Sprintf("%s breaks %d of %d right images, %d of them withstand the white-box attacks. %s", attack, total(by), len(p.right), more, remedy)
+	says := fmt.Sprintf("Broken by %s: %d of %d right images, all of which the white-box attacks break too.", attack, total(by), len(p.right))
+	switch {
+	case total(by) == 0:
+		says = fmt.Sprintf("Broken by %s: none of %d right images.", attack, len(p.right))
+	case more > 0:
+		says = fmt.Sprintf("Broken by %s: %d of %d right images, of which %d withstand the white-box attacks. %s", attack, total(by), len(p.right), more, remedy)
 	}
 	n := len(p.right)
 	p.add(name, source, "share of right images that this breaks and the white-box attacks do not", share(more, n), 0, oneImage(n), n, "%s", says)
@@ -306,7 +309,7 @@ func (p *probe) weaker() error {
 			by[i] = by[i] || some[i]
 		}
 	}
-	p.beats("noise-weaker", carlini, fmt.Sprintf("Random signs of full size (%d tries)", tries), by, masked)
+	p.beats("noise-weaker", carlini, fmt.Sprintf("random signs of full size (%d tries)", tries), by, masked)
 
 	if len(p.Substitutes) == 0 {
 		p.skip("transfer-weaker", carlini, "No substitute was given to transfer from.")
@@ -320,7 +323,7 @@ func (p *probe) weaker() error {
 		if err != nil {
 			return fmt.Errorf("transfer from %s: %w", s.Name, err)
 		}
-		p.beats(name, carlini+"; "+pintor, "Transfer from "+s.Name, by, "Attacks on it find what attacks on the classifier itself do not: "+masked[len("Gradients are masked: "):])
+		p.beats(name, carlini+"; "+pintor, "transfer from "+s.Name, by, "Attacks on that find what attacks on the classifier itself do not: its gradients are masked. Believe the stronger of the two.")
 	}
 	if err := p.blackBox(clean); err != nil {
 		return err
@@ -407,7 +410,7 @@ func (p *probe) monotone() error {
 	if err != nil {
 		return err
 	}
-	p.beats(names[0], carlini, "One step", single, "Many steps are weaker than one: the way is blocked, by masked gradients or a bad step size.")
+	p.beats(names[0], carlini, "one step", single, "Many steps are weaker than one: the way is blocked, by masked gradients or a bad step size.")
 
 	base, err := row(p.plain(p.Eps, p.Steps), "steps", 1)
 	if err != nil {

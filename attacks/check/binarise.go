@@ -204,7 +204,7 @@ func discriminant(inner, outer []float32, k int) (best layer, ok bool) {
 		return best, false // the features do not move
 	}
 	for p := range k {
-		cov[p][p] += 1e-2 * trace / float64(k) // few points: shrink towards the sphere
+		cov[p][p] += 1e-2*cov[p][p] + 1e-8*trace/float64(k) // few points: shrink towards independent features, each of its own scale
 	}
 	cholesky(cov)
 	widest := 0.

@@ -47,6 +47,13 @@ type Featured interface {
 	Features(scope *scope, x, noise *node) *node
 }
 
+// Dynamic is a classifier that may say of itself that it learns or optimises while it answers, on its inputs or in its own state. AutoAttack finds that out by watching for
+// gradients in the forward pass; a graph does not show it.
+type Dynamic interface {
+	attacks.Classifier
+	Dynamic() bool
+}
+
 func (o *Options) fill(stochastic bool) error {
 	def := func(v *int, d int) {
 		if *v == 0 {

@@ -27,6 +27,13 @@ func (p *probe) contract() error {
 	p.finiteLogits()
 	p.probabilities()
 	p.classes()
+	if d, ok := p.c.(Dynamic); ok {
+		is, says := 0., "The classifier says that it does not adapt while it answers."
+		if d.Dynamic() {
+			is, says = 1, "The classifier says that it adapts while it answers. Attacks of a standing classifier overstate its robustness: attack the adaptation too (Croce et al. 2022, arXiv 2202.13711)."
+		}
+		p.add("dynamic", autoAttack, "1 where the classifier says that it adapts at test time", is, 0, 1, p.b.Len(), "%s", says)
+	}
 	p.better()
 	if err := p.repeats(); err != nil {
 		return err

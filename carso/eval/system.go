@@ -84,6 +84,9 @@ func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
 	j.Spec = record.Spec{Schema: record.Schema, Scenario: q.Scenario, Row: q.Row, Column: q.Column, Scale: q.Scale,
 		Data: record.Data{Name: set.Name, Split: set.Split, Digest: set.Digest}, Weights: sys.Weights, Eps: q.Eps, Draws: scale.Draws, Seed: q.Seed,
 		Versions: map[string]string{"kit": Kit, "gomlx": GoMLX, "backend": be.Name()}}
+	if q.Column == "clean" && q.Decides != "" && p.Decides != Classifier {
+		sys.Defence["decides"] = q.Decides // attacked columns say it in their attack
+	}
 	if j.Spec.Defence, err = json.Marshal(sys.Defence); err != nil {
 		return Job{}, fmt.Errorf("describing the defence: %w", err)
 	}

@@ -10,12 +10,15 @@ import (
 	"strings"
 	"time"
 
+	checks "carsokit/attacks/check"
 	"carsokit/carso"
 	"carsokit/carso/eval"
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
 	"carsokit/data"
 	"carsokit/internal/xlaenv"
+
+	"github.com/gomlx/compute"
 )
 
 // recordsDir is where evaluations are kept unless something else is said; those behind published numbers are part of the program (paper.Committed).
@@ -37,9 +40,15 @@ func evalCommand(ctx context.Context, args []string) error {
 	weights := fs.String("weights", "", "folder of the weight files (default: those that ship)")
 	chunk := fs.Int("chunk", 25, "images per record: at most this much work is lost at a kill")
 	workers := fs.Int("workers", 2, "chunks under way at once")
+	part := fs.String("shard", "", "part of the images, 0/8 to 7/8, into a file of its own; auto: that of a Slurm array task or a Kubernetes Indexed Job; carso merge joins them")
+	checked := fs.Int("check", 0, "also check on so many images whether the attacks can be believed, and keep the findings beside the records")
 	again := fs.Bool("again", false, "run also what the program's own records already answer")
 	dir := fs.String("data", "", "folder or archive of the data set (default $"+data.Env+", then build/data, then the built-in sample)")
 	if err := parse(fs, args); err != nil {
+		return err
+	}
+	shard, err := eval.ParseShard(*part, os.Getenv)
+	if err != nil {
 		return err
 	}
 	q.Decides = carso.Aggregation(*decides)
@@ -76,14 +85,33 @@ func evalCommand(ctx context.Context, args []string) error {
 				return err
 			}
 			fmt.Printf("%s/%s/%s/%s eps %s/255: %d images, key %.12s\n", q.Scenario, q.Row, q.Column, q.Scale, text, job.Images, job.Spec.Key())
-			run, err := eval.Ensure(ctx, be, store, known, job, eval.Options{Chunk: *chunk, Workers: *workers, Progress: progressLine(os.Stderr)})
+			run, err := eval.Ensure(ctx, be, store, known, job, eval.Options{Chunk: *chunk, Workers: *workers, Shard: shard, Progress: progressLine(os.Stderr)})
 			if err != nil {
 				return err
 			}
 			fmt.Fprintln(os.Stderr)
 			summary(os.Stdout, run)
+			if *checked > 0 {
+				if err := keepFindings(ctx, os.Stdout, be, job, *checked, *records); err != nil {
+					return err
+				}
+			}
 		}
 	}
+	return nil
+}
+
+// keepFindings checks the attacks on a job and writes the findings beside its records.
+func keepFindings(ctx context.Context, w io.Writer, be compute.Backend, job eval.Job, images int, dir string) error {
+	report, err := eval.Findings(ctx, be, job, images, checks.Options{})
+	if err != nil {
+		return err
+	}
+	file, err := eval.SaveFindings(dir, job.Spec, report)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "  checks: %d failed %v, %d warned; %s\n", len(report.Named(checks.Fail)), report.Named(checks.Fail), len(report.Named(checks.Warn)), file)
 	return nil
 }
 

@@ -20,6 +20,7 @@ var allowed = map[string][]string{
 	"internal/fetch":        {},
 	"internal/rng":          {},
 	"internal/nn":           {"internal/rng"},
+	"internal/optim":        {},
 	"internal/training":     {"internal/atomicfile"},
 	"internal/setup":        {},
 	"internal/goldentest":   {"checkpoints", "internal/setup", "internal/xlaenv"},
@@ -29,8 +30,8 @@ var allowed = map[string][]string{
 	"attacks":               {"internal/rng"}, // the contract is its own: no model, no defence
 	"attacks/attacktest":    {"attacks", "internal/rng", "internal/nn"},
 	"attacks/check":         {"attacks", "internal/rng"},
-	"models":                {"attacks", "checkpoints", "data", "internal/nn", "internal/rng", "internal/training"},
-	"carso":                 {"attacks", "checkpoints", "data", "internal/nn", "internal/rng", "internal/training", "models"},
+	"models":                {"attacks", "checkpoints", "data", "internal/nn", "internal/optim", "internal/rng", "internal/training"},
+	"carso":                 {"attacks", "checkpoints", "data", "internal/nn", "internal/optim", "internal/rng", "internal/training", "models"},
 	"carso/record":          {"internal/atomicfile"},
 	"carso/paper":           {"carso/record"},
 	"carso/eval": {"attacks", "attacks/check", "carso", "carso/paper", "carso/record", "checkpoints", "data", "internal/atomicfile", "internal/rng", "internal/setup", "internal/xlaenv",

@@ -107,6 +107,16 @@ func Backend(t testing.TB) compute.Backend {
 	return be
 }
 
+// Go opens the backend in pure Go, on which graphs of a few small images are ready long before XLA has compiled them.
+func Go(t testing.TB) compute.Backend {
+	t.Helper()
+	be, err := compute.NewWithConfig(xlaenv.Go)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return be
+}
+
 // JSON reads a file of JSON, named without its ending.
 func (f *Fixture) JSON(file string, v any) {
 	f.t.Helper()
