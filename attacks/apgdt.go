@@ -87,25 +87,22 @@ type MultiTargeted struct {
 	Step     float64 `json:"step"` // the first step size, in units of Eps
 	Steps    int     `json:"steps"`
 	EoT      int     `json:"eot"`
-	Targets  int     `json:"targets"` // classes tried, in the order of the clean logits; 0: all
+	Targets  int     `json:"targets"` // classes tried, in the order of the clean logits; at most all but one are used
 	Restarts int     `json:"restarts"`
 }
 
-func (a MultiTargeted) Name() string    { return "multi-targeted" }
-func (a MultiTargeted) Budget() float64 { return a.Eps }
-
-// Evaluations counts ten classes where Targets says all of them.
-func (a MultiTargeted) Evaluations() int {
-	targets := a.Targets
-	if targets == 0 {
-		targets = 9
-	}
-	return (1 + a.Steps) * targets * a.Restarts
+// StandardMultiTargeted takes 200 steps towards each of 9 classes.
+func StandardMultiTargeted(eps float64, eot int) MultiTargeted {
+	return MultiTargeted{Eps: eps, Step: 0.5, Steps: 200, EoT: eot, Targets: 9, Restarts: 1}
 }
+
+func (a MultiTargeted) Name() string     { return "multi-targeted" }
+func (a MultiTargeted) Budget() float64  { return a.Eps }
+func (a MultiTargeted) Evaluations() int { return (1 + a.Steps) * a.Targets * a.Restarts }
 
 func (a MultiTargeted) Validate() error {
 	return firstBroken(a.Name(), epsRule(a.Eps), stepRule(a.Step), countRule("Steps", a.Steps), countRule("EoT", a.EoT),
-		rule{a.Targets >= 0, "Targets", a.Targets, "a number that is not negative"}, countRule("Restarts", a.Restarts))
+		countRule("Targets", a.Targets), countRule("Restarts", a.Restarts))
 }
 
 func (a MultiTargeted) MarshalJSON() ([]byte, error) {
@@ -118,10 +115,6 @@ func (a MultiTargeted) Run(ctx context.Context, o *Oracle, b Batch, seed rng.See
 	if err := ready(a, o, b); err != nil {
 		return nil, err
 	}
-	targets := a.Targets
-	if targets == 0 {
-		targets = o.Classes() - 1
-	}
 	climb := ascender{APGD: APGD{Eps: a.Eps, Loss: MarginTargeted, Steps: a.Steps, EoT: a.EoT}, step: a.Step * a.Eps, momentum: 1, adapt: func(s *ascent, t int) {
 		if t+1 == a.Steps/2 || t+1 == a.Steps*3/4 {
 			for _, i := range s.active {
@@ -129,5 +122,5 @@ func (a MultiTargeted) Run(ctx context.Context, o *Oracle, b Batch, seed rng.See
 			}
 		}
 	}}
-	return climb.targets(ctx, o, b, seed, targets, a.Restarts)
+	return climb.targets(ctx, o, b, seed, a.Targets, a.Restarts)
 }

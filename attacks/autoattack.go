@@ -115,7 +115,7 @@ func (a AutoAttack) Run(ctx context.Context, o *Oracle, b Batch, seed rng.Seed) 
 }
 
 // Transfer is the baseline of an attack that does not see the defence: its images are made against the classifier from and scored on to. An attack on the defence itself
-// that does worse than this one fails for other reasons than robustness.
+// that does worse than this one fails for other reasons than robustness. Most attacks leave the images alone that from misclassifies at the start; FGSM, PGD and PGDEoT attack those too.
 func Transfer(from *Oracle, name string, to *Oracle, attacks ...Attack) Sequence {
 	s := Sequence{Decide: to, Confirm: 1}
 	for _, a := range attacks {

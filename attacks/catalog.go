@@ -34,9 +34,7 @@ func Catalog() []Preset {
 		{"apgd-ce-eot20", "first attack of AutoAttack rand: 100 steps, 20 draws each", func(eps float64) Attack { return StandardAPGD(CE, eps, 20) }, Worst},
 		{"apgd-dlr-eot20", "second attack of AutoAttack rand: 100 steps, 20 draws each", func(eps float64) Attack { return StandardAPGD(DLR, eps, 20) }, Worst},
 		{"apgd-t", "Auto-PGD towards each of 9 classes on the targeted difference of logits ratio, 100 steps", func(eps float64) Attack { return StandardAPGDTargeted(eps, 1) }, Worst},
-		{"multi-targeted", "signed steps towards every class on the difference of logits, 200 steps", func(eps float64) Attack {
-			return MultiTargeted{Eps: eps, Step: 0.5, Steps: 200, EoT: 1, Restarts: 1}
-		}, Worst},
+		{"multi-targeted", "signed steps towards each of 9 classes on the difference of logits, 200 steps", func(eps float64) Attack { return StandardMultiTargeted(eps, 1) }, Worst},
 		{"fab", "nearest boundary of all classes, 100 steps, 5 starts", func(eps float64) Attack { return StandardFAB(eps, 0, 5) }, Nearest},
 		{"fab-t", "nearest boundary to each of 9 classes, 100 steps", func(eps float64) Attack { return StandardFAB(eps, 9, 1) }, Nearest},
 		{"deepfool", "steps just over the nearest boundary, 50 of them", func(eps float64) Attack { return PaperDeepFool(eps) }, Nearest},

@@ -442,6 +442,10 @@ func compareAutoAttack(t *testing.T, version string, out *attacks.Outcome, stage
 		}
 		f.Count(key+", flags", flags(robust, want), n, 3*n/100)
 		f.Count(fmt.Sprintf("%s, %d robust for %d", key, left, there), max(left-there, there-left), n, 2*n/100)
+		if stage == len(stages)-1 {
+			// Other starts may leave one image in a hundred that the reference's broke, by chance; a weaker attack leaves more.
+			f.Count(version+": robust here, not there", max(left-there, 0), n, n/100)
+		}
 	}
 }
 
@@ -648,15 +652,13 @@ func TestGoldenSquare(t *testing.T) {
 		}
 	}
 	f.Count("square: p_schedule", wrong, len(meta.Square.Schedule), 0)
-	lowest, highest := math.MaxInt, 0
 	seeds := members(f, "square", "")
+	there := 0.0 // mean over the reference's seeds
 	for _, seed := range seeds {
 		flags, _ := f.Ints("square", seed)
-		n := 0
 		for _, v := range flags {
-			n += int(v)
+			there += float64(v) / float64(len(seeds))
 		}
-		lowest, highest = min(lowest, n), max(highest, n)
 	}
 	_, shape := f.Ints("square", seeds[0])
 	b = first(b, shape)
@@ -670,5 +672,5 @@ func TestGoldenSquare(t *testing.T) {
 			left++
 		}
 	}
-	f.Count(fmt.Sprintf("square: %d robust for %d to %d", left, lowest, highest), max(lowest-left, left-highest, 0), b.Len(), 4*b.Len()/100)
+	f.Count(fmt.Sprintf("square: %d robust for %.1f", left, there), int(math.Ceil(math.Abs(float64(left)-there))), b.Len(), 4*b.Len()/100)
 }

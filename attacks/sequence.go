@@ -41,12 +41,16 @@ type Sequence struct {
 // NotBroken is the value of Outcome.BrokenBy for images that no stage broke.
 const NotBroken = -1
 
+// NotKept is the value of Outcome.FirstHit for images of which an attack that does not look at its iterates left it open.
+const NotKept = -2
+
 // Outcome is what a Sequence found; slices are indexed by image.
 type Outcome struct {
 	Adv       []float32 // [n][H*W*C] the confirmed adversarial image, else the clean one: what AutoAttack returns
 	Strongest []float32 // Adv where broken, else the point of highest loss of the last stage that attacked the image
 	Initially []bool    // wrong in the initial pass
 	BrokenBy  []int     // the first stage whose result was confirmed, or NotBroken
+	FirstHit  []int     // the first stage that saw an iterate misclassified in its own draw, or whose result was confirmed; or NotBroken, NotKept
 	Remaining []int     // how many images are right in the initial pass, and how many are not broken after each stage
 	Diag      [][]Diag  // [stage][image]; Steps is 0 where the stage did not attack the image
 }
@@ -87,8 +91,9 @@ func (s Sequence) Run(ctx context.Context, b Batch, seed rng.Seed) (*Outcome, er
 	out.Initially = initially
 	attacked := func(i int) bool { return out.BrokenBy[i] == NotBroken && (s.All || !initially[i]) }
 	right := n
+	out.FirstHit = make([]int, n)
 	for i := range n {
-		out.BrokenBy[i] = NotBroken
+		out.BrokenBy[i], out.FirstHit[i] = NotBroken, NotBroken
 		if initially[i] {
 			right--
 		}
@@ -112,6 +117,13 @@ func (s Sequence) Run(ctx context.Context, b Batch, seed rng.Seed) (*Outcome, er
 			}
 			for j, i := range at {
 				diag[i] = r.Diag[j]
+				switch {
+				case out.FirstHit[i] >= 0:
+				case wrong[j] || r.Broken != nil && r.Broken[j]:
+					out.FirstHit[i] = k
+				case r.Broken == nil:
+					out.FirstHit[i] = NotKept
+				}
 				strongest := r.Best
 				if wrong[j] {
 					right--

@@ -62,6 +62,9 @@ func TestSequence(t *testing.T) {
 			}
 		case by == attacks.NotBroken:
 			unbroken++
+			if out.FirstHit[i] != attacks.NotKept { // FGSM does not look at its result
+				t.Errorf("unbroken image %d: first hit %d", i, out.FirstHit[i])
+			}
 			if out.Initially[i] || !slices.Equal(adv, clean) || out.Diag[1][i].Steps != 101 || slices.Equal(strongest, clean) {
 				t.Errorf("unbroken image %d: initially %v, diag %+v", i, out.Initially[i], out.Diag[1][i])
 			}
@@ -78,6 +81,9 @@ func TestSequence(t *testing.T) {
 				}
 			}
 		default:
+			if out.FirstHit[i] != by { // the toy is deterministic: an attack's own verdict is confirmed
+				t.Errorf("image %d, broken by stage %d, was first hit by %d", i, by, out.FirstHit[i])
+			}
 			if margin(toy, b, out.Adv, i) > 1e-5 || !slices.Equal(adv, strongest) || out.Diag[1][i].Steps != map[int]int{0: 0, 1: 101}[by] {
 				t.Errorf("image %d, broken by stage %d: margin %g, diag %+v", i, by, margin(toy, b, out.Adv, i), out.Diag[1][i])
 			}

@@ -67,7 +67,7 @@ func Shorten(a attacks.Attack) attacks.Attack {
 		a.Steps, a.EoT, a.Targets = min(a.Steps, 10), min(a.EoT, 4), min(a.Targets, 2)
 		return a
 	case attacks.MultiTargeted:
-		a.Steps = min(a.Steps, 20)
+		a.Steps, a.Targets = min(a.Steps, 20), min(a.Targets, 3)
 		return a
 	case attacks.FAB:
 		a.Steps, a.Targets, a.Restarts = min(a.Steps, 20), min(a.Targets, 3), min(a.Restarts, 2)

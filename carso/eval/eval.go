@@ -19,7 +19,7 @@ import (
 type System struct {
 	// Output returns the system's output of that name, on shared weights.
 	Output  func(name string) (attacks.Classifier, error)
-	Defence any // its configuration, for the record
+	Defence map[string]any // its configuration, for the record
 	Weights []record.Weight
 }
 
@@ -37,6 +37,7 @@ type Options struct {
 	Chunk   int   // images in one record; default 25
 	Workers int   // chunks under way at once; default 2, which fills the gaps that one leaves between parallel operations
 	Buckets []int // batch sizes compiled, see attacks.OracleOptions; default 16 and 4
+	Shard   Shard // the part of the images to evaluate, into a file of its own; zero: all
 	// Progress is told of every gradient evaluation and every finished chunk. Calls do not overlap.
 	Progress func(Progress)
 }
@@ -50,12 +51,36 @@ type Progress struct {
 	Note        string // what is going on
 }
 
-// Run evaluates the images that the store does not hold yet and returns the whole run. Where ctx ends it returns ctx's error with all finished chunks
-// recorded; running again continues, and the final records are those of an uninterrupted run.
+// Run evaluates the images, of the shard, that the store does not hold yet and returns the whole run. If none is left it computes nothing. Where ctx
+// ends it returns ctx's error with all finished chunks recorded; running again continues, and the final records are those of an uninterrupted run.
+// At a kill at most the chunks under way are lost, one a worker.
 func Run(ctx context.Context, be compute.Backend, store *record.Store, job Job, o Options) (record.Run, error) {
 	if job.Images < 1 || job.Images > job.Set.Len() {
 		return record.Run{}, fmt.Errorf("evaluating %d images: %s %s here has %d; `carso data get %s` brings all", job.Images, job.Set.Name, job.Set.Split, job.Set.Len(), job.Set.Name)
 	}
+	o = o.withDefaults()
+	before, there, err := store.Run(job.Spec)
+	if err != nil {
+		return record.Run{}, err
+	}
+	if there && len(job.pending(before, nil, o)) == 0 {
+		return before, nil
+	}
+	w, err := store.ShardWriter(job.Spec, o.Shard.String())
+	if err != nil {
+		return record.Run{}, err
+	}
+	if err = errors.Join(job.evaluate(ctx, be, before, w, o), w.Close()); err != nil {
+		return record.Run{}, err
+	}
+	run, there, err := store.Run(job.Spec)
+	if err == nil && !there {
+		err = fmt.Errorf("the run just recorded in %s is not there", w.Path())
+	}
+	return run, err
+}
+
+func (o Options) withDefaults() Options {
 	if o.Chunk < 1 {
 		o.Chunk = 25
 	}
@@ -65,28 +90,45 @@ func Run(ctx context.Context, be compute.Backend, store *record.Store, job Job, 
 	if len(o.Buckets) == 0 {
 		o.Buckets = []int{16, 4}
 	}
-	seq, err := job.sequence(be, o.Buckets)
-	if err != nil {
-		return record.Run{}, err
-	}
-	w, err := store.Writer(job.Spec)
-	if err != nil {
-		return record.Run{}, err
-	}
-	err = job.run(ctx, seq, w, o)
-	if err = errors.Join(err, w.Close()); err != nil {
-		return record.Run{}, err
-	}
-	runs, err := store.Load()
-	if err != nil {
-		return record.Run{}, err
-	}
-	for _, r := range runs {
-		if r.Key == job.Spec.Key() {
-			return r, nil
+	return o
+}
+
+// pending lists the shard's images that are in neither of the two, chunk by chunk. Chunks are counted from the first image of the set, so that who
+// evaluates them, and what was there before, does not move their ends.
+func (j Job) pending(before record.Run, done map[int]bool, o Options) [][]int {
+	var chunks [][]int
+	last := -1
+	for _, i := range before.Missing(j.Images) {
+		c := i / o.Chunk
+		if done[i] || !o.Shard.has(c) {
+			continue
 		}
+		if c != last {
+			chunks, last = append(chunks, nil), c
+		}
+		chunks[len(chunks)-1] = append(chunks[len(chunks)-1], i)
 	}
-	return record.Run{}, fmt.Errorf("the run just recorded in %s is not there", w.Path())
+	return chunks
+}
+
+// evaluate appends what is missing to w.
+func (j Job) evaluate(ctx context.Context, be compute.Backend, before record.Run, w *record.Writer, o Options) error {
+	// Another process may have appended to this file since before was read.
+	chunks := j.pending(before, w.Done(), o)
+	if len(chunks) == 0 {
+		return nil
+	}
+	seq, err := j.sequence(be, o.Buckets)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		seq.Decide.Close()
+		for _, s := range seq.Stages {
+			s.Oracle.Close() // the same one more than once where stages share it, which is harmless
+		}
+	}()
+	return j.run(ctx, seq, chunks, w, o)
 }
 
 // sequence binds the protocol to the system's outputs. Stages on one output share its compiled graphs.
@@ -119,21 +161,14 @@ func (j Job) sequence(be compute.Backend, buckets []int) (attacks.Sequence, erro
 	return seq, nil
 }
 
-func (j Job) run(ctx context.Context, seq attacks.Sequence, w *record.Writer, o Options) error {
+func (j Job) run(ctx context.Context, seq attacks.Sequence, chunks [][]int, w *record.Writer, o Options) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	done := w.Done()
-	var chunks [][]int
-	var chunk []int
-	for i := range j.Images {
-		if !done[i] {
-			chunk = append(chunk, i)
-		}
-		if len(chunk) == o.Chunk || i == j.Images-1 && len(chunk) > 0 {
-			chunks, chunk = append(chunks, chunk), nil
-		}
+	p := Progress{Total: j.total(o)}
+	p.Done = p.Total
+	for _, c := range chunks {
+		p.Done -= len(c)
 	}
-	p := Progress{Total: j.Images, Done: len(done)}
 	start := time.Now()
 	var mu sync.Mutex
 	tell := func(change func(*Progress)) {
@@ -145,7 +180,8 @@ func (j Job) run(ctx context.Context, seq attacks.Sequence, w *record.Writer, o 
 			o.Progress(p)
 		}
 	}
-	// Chunks are computed side by side and appended in order, so that the file does not depend on which was faster.
+	// Chunks are computed side by side and appended in order, so that the file does not depend on which was faster. A chunk begins only while less than
+	// Workers before it are not appended: what a kill can take is bounded.
 	results := make([]chan []record.Image, len(chunks))
 	next := make(chan int, len(chunks))
 	for i := range results {
@@ -153,11 +189,21 @@ func (j Job) run(ctx context.Context, seq attacks.Sequence, w *record.Writer, o 
 		next <- i
 	}
 	close(next)
+	open := make(chan struct{}, o.Workers)
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	for range o.Workers {
 		wg.Go(func() {
-			for i := range next {
+			for {
+				select {
+				case open <- struct{}{}:
+				case <-ctx.Done():
+					return
+				}
+				i, more := <-next
+				if !more {
+					return
+				}
 				images, err := j.chunk(ctx, seq, chunks[i], func(note string) { tell(func(p *Progress) { p.Note = note }) })
 				if err != nil {
 					cancel(err)
@@ -181,6 +227,7 @@ func (j Job) run(ctx context.Context, seq attacks.Sequence, w *record.Writer, o 
 			cancel(err)
 			return err
 		}
+		<-open
 		tell(func(p *Progress) {
 			p.Done += len(images)
 			p.Fresh += len(images)
@@ -193,6 +240,15 @@ func (j Job) run(ctx context.Context, seq attacks.Sequence, w *record.Writer, o 
 		})
 	}
 	return nil
+}
+
+// total is how many images the shard has.
+func (j Job) total(o Options) int {
+	n := 0
+	for _, c := range j.pending(record.Run{}, nil, o) {
+		n += len(c)
+	}
+	return n
 }
 
 // chunk evaluates the images at the given positions of the set. Randomness depends on the spec's seed and each image's index only.
@@ -249,10 +305,18 @@ func (j Job) chunk(ctx context.Context, seq attacks.Sequence, at []int, note fun
 	for k := range images {
 		im := &images[k]
 		im.Initial, im.Fresh, im.Strongest, im.Linf = !out.Initially[k], fresh[k], strongest[k], linf[k]
+		switch hit := out.FirstHit[k]; {
+		case !im.Initial && !seq.All:
+			im.FirstHit = record.HitInitially
+		case hit >= 0:
+			im.FirstHit = stageName(j.Protocol.Stages[hit])
+		case hit == attacks.NotBroken:
+			im.FirstHit = record.NoHit
+		}
 		for n, stage := range j.Protocol.Stages {
 			d := out.Diag[n][k]
 			if out.BrokenBy[k] == n {
-				im.Broken = stage.Attack.Name() + "/" + stage.Output
+				im.Broken = stageName(stage)
 			}
 			if d.Steps == 0 {
 				continue
@@ -263,4 +327,9 @@ func (j Job) chunk(ctx context.Context, seq attacks.Sequence, at []int, note fun
 		}
 	}
 	return images, nil
+}
+
+// stageName is the stage's name in records, "attack/output".
+func stageName(s Stage) string {
+	return record.PartID{Attack: s.Attack.Name(), Output: s.Output}.String()
 }

@@ -84,6 +84,9 @@ func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
 	j.Spec = record.Spec{Schema: record.Schema, Scenario: q.Scenario, Row: q.Row, Column: q.Column, Scale: q.Scale,
 		Data: record.Data{Name: set.Name, Split: set.Split, Digest: set.Digest}, Weights: sys.Weights, Eps: q.Eps, Draws: scale.Draws, Seed: q.Seed,
 		Versions: map[string]string{"kit": Kit, "gomlx": GoMLX, "backend": be.Name()}}
+	if q.Column == "clean" && q.Decides != "" && p.Decides != Classifier {
+		sys.Defence["decides"] = q.Decides // attacked columns say it in their attack
+	}
 	if j.Spec.Defence, err = json.Marshal(sys.Defence); err != nil {
 		return Job{}, fmt.Errorf("describing the defence: %w", err)
 	}
@@ -98,13 +101,13 @@ func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
 
 // open loads the weights that a question needs.
 func open(q Question) (System, error) {
-	s, err := carso.FindScenario(q.Scenario)
+	s, err := carso.FindScenario(q.Scenario, q.Scale)
 	if err != nil {
 		return System{}, err
 	}
 	var sys System
 	weight := func(role, file string) error {
-		f, err := q.Weights(file)
+		f, err := q.Weights.Open(file)
 		if err != nil {
 			return err
 		}
@@ -118,11 +121,14 @@ func open(q Question) (System, error) {
 		if q.Row == "plain" {
 			file = s.Plain
 		}
-		f, err := q.Weights(file)
+		if file == "" {
+			return sys, fmt.Errorf("scenario %s has no plain classifier", s.ID)
+		}
+		f, err := q.Weights.Open(file)
 		if err != nil {
 			return sys, err
 		}
-		c, err := carso.OpenClassifier(model.NewStore(), "/f", f)
+		c, err := carso.OpenClassifier(model.NewStore(), "/f", f, file)
 		if err = errors.Join(err, f.Close()); err != nil {
 			return sys, err
 		}
@@ -145,6 +151,9 @@ func open(q Question) (System, error) {
 		return d.With(carso.Aggregation(name))
 	}
 	err = weight("classifier", s.Classifier)
+	if s.Final != "" {
+		err = errors.Join(err, weight("final", s.Final))
+	}
 	for _, p := range d.Parts() {
 		if !p.TrainOnly {
 			err = errors.Join(err, weight(p.Name, carso.PartFile(s.Stem, p.Name)))

@@ -15,8 +15,8 @@
 //	runs, err := record.Load("records")     // any machine, no lock
 //	fmt.Println(runs[0].Estimate(record.Worst))
 //
-// What an accuracy means is a [Score]: [Clean], [Fresh], [FreshMean], [Internal], [Worst], [Majority], [PartRobust] and [Share].
-// [Run.Estimate] turns one into a percentage with a 95 % interval, [Compare] pairs two runs image by image, [Curve] collects a sweep
+// What an accuracy means is a [Score]: those of [Definitions], and [PartRobust], [Share] and the like.
+// [Run.Estimate] turns one into a percentage with a 95 % interval, [Run.Bootstrap] does it by resampling, [Compare] pairs two runs image by image, [Curve] collects a sweep
 // over eps.
 package record
 
@@ -74,17 +74,24 @@ type Image struct {
 	Clean     []int   `json:"clean,omitempty"`     // predictions of fresh passes on the clean image
 	Initial   bool    `json:"initial"`             // correct in the attack's initial pass, hence attacked
 	Broken    string  `json:"broken,omitempty"`    // "attack/output" confirmed to break it; empty: none
+	FirstHit  string  `json:"first_hit,omitempty"` // "attack/output" that first saw an iterate misclassified in its own draw, or HitInitially, NoHit; empty: not kept
 	Fresh     []int   `json:"fresh,omitempty"`     // predictions of fresh passes on the image that the attack returned
 	Strongest []int   `json:"strongest,omitempty"` // predictions of fresh passes on the point of highest loss
 	Linf      float64 `json:"linf"`                // of the returned perturbation
 	Parts     []Part  `json:"parts,omitempty"`
 }
 
+// Values of Image.FirstHit beside the names of attacks.
+const (
+	HitInitially = "initial" // wrong in the initial pass, hence not attacked
+	NoHit        = "none"    // all attacks looked at their iterates, and none was misclassified
+)
+
 // Part is the course of one attack on one output of the defence, on one image.
 type Part struct {
 	Attack        string `json:"attack"`                    // "apgd-ce"
 	Output        string `json:"output"`                    // the attacked output: "peel", "log-sum"
-	Broken        bool   `json:"broken,omitempty"`          // the attack's own verdict
+	Broken        bool   `json:"broken,omitempty"`          // the result was confirmed to break the image
 	NaNStart      bool   `json:"nan_start,omitempty"`       // the first gradient held a NaN
 	NaNEver       bool   `json:"nan_ever,omitempty"`        // any gradient did
 	ZeroStart     bool   `json:"zero_start,omitempty"`      // the first gradient was exactly zero

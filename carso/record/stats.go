@@ -22,18 +22,23 @@ type Estimate struct {
 // Definition is a named Score with its explanation, for tables and help texts.
 type Definition struct {
 	Name, Says string
+	Needs      string // the fields of Image that it is computed from
 	Score      Score
 }
 
-// Definitions lists the accuracies of an image.
+// Definitions lists the accuracies of an image. All are computed from one set of records; an image whose record lacks what one needs is
+// left out of it. On one image they are ordered: first-hit is never above internal, worst never above fresh, strongest and majority.
 func Definitions() []Definition {
 	return []Definition{
-		{"clean", "correct in fresh passes on the clean image, mean over passes", Clean},
-		{"fresh", "correct in one fresh pass on the image that the attack returned (the paper's count)", Fresh},
-		{"fresh-mean", "correct in fresh passes on the returned image, mean over passes", FreshMean},
-		{"internal", "correct in the attack's initial pass and never confirmed broken (the attack's own count)", Internal},
-		{"worst", "correct in every fresh pass, on the returned image and on the point of highest loss", Worst},
-		{"majority", "the most frequent prediction over fresh passes on the returned image is correct", Majority},
+		{"clean", "correct in fresh passes on the clean image, mean over passes", "clean", Clean},
+		{"fresh", "correct in one fresh pass on the image that the attack returned (the paper's count)", "fresh", Fresh},
+		{"fresh-mean", "correct in fresh passes on the returned image, mean over passes", "fresh", FreshMean},
+		{"internal", "correct in the attack's initial pass and never confirmed broken (the attack's own count)", "initial, broken", Internal},
+		{"worst", "correct in every fresh pass, on the returned image and on the point of highest loss", "fresh, strongest", Worst},
+		{"majority", "the most frequent prediction over fresh passes on the returned image is correct", "fresh", Majority},
+		{"strongest", "correct in one fresh pass on the point of highest loss", "strongest", Strongest},
+		{"strongest-mean", "correct in fresh passes on the point of highest loss, mean over passes", "strongest", StrongestMean},
+		{"first-hit", "correct in the attack's initial pass, and no iterate of any attack was misclassified in its own draw, confirmed or not", "first_hit", FirstHit},
 	}
 }
 
@@ -53,6 +58,25 @@ func FreshMean(im Image) (correct, passes int) { return count(im.Fresh, im.Label
 // attack and is left out.
 func Internal(im Image) (correct, passes int) {
 	return bit(im.Initial && im.Broken == ""), min(1, len(im.Fresh))
+}
+
+// Strongest is the first fresh pass on the point of highest loss: what [Fresh] is on the returned image. It is lower than Fresh where an
+// attack raised the loss without a confirmed success, because AutoAttack then returns the clean image.
+func Strongest(im Image) (correct, passes int) {
+	first := im.Strongest[:min(1, len(im.Strongest))]
+	return count(first, im.Label), len(first)
+}
+
+// StrongestMean is like [Strongest], a mean over all fresh passes.
+func StrongestMean(im Image) (correct, passes int) {
+	return count(im.Strongest, im.Label), len(im.Strongest)
+}
+
+// FirstHit counts an image as broken as soon as any attack saw any iterate misclassified in a draw of its own. One unlucky draw of a
+// stochastic defence is enough, so it is a lower bound rather than an accuracy. Images whose record does not hold it (Image.FirstHit is
+// empty, as in records of before that field) are left out, broken or not: those that are known to be broken are no fair sample.
+func FirstHit(im Image) (correct, passes int) {
+	return bit(im.Initial && im.FirstHit == NoHit), bit(im.FirstHit != "")
 }
 
 // Worst asks for a correct prediction in every fresh pass, on the returned image and on the point of highest loss.
@@ -218,6 +242,16 @@ func wilson(p, n float64) (lo, hi float64) {
 	half := z95 / (1 + z2/n) * math.Sqrt(p*(1-p)/n+z2/(4*n*n))
 	// At the ends the bound is exactly 0 or 1; rounding must not move it beyond p.
 	return max(0, min(p, centre-half)), min(1, max(p, centre+half))
+}
+
+// Proportion is the percentage k of n with its Wilson interval; no estimate where n is not positive.
+func Proportion(k, n int) Estimate {
+	if n < 1 {
+		return Estimate{}
+	}
+	p := float64(k) / float64(n)
+	lo, hi := wilson(p, float64(n))
+	return Estimate{Value: 100 * p, Lo: 100 * lo, Hi: 100 * hi, N: n}
 }
 
 // Estimate computes the score over the run's images: the mean over images of their share of correct passes. Images are the units: the

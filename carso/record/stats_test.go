@@ -12,21 +12,25 @@ import (
 func near(a, b, tolerance float64) bool { return math.Abs(a-b) <= tolerance }
 
 func TestScores(t *testing.T) {
-	type want [6]Estimate // in the order of Definitions; only Value and N are compared
+	type want [9]Estimate // in the order of Definitions; only Value and N are compared
 	e := func(value float64, n int) Estimate { return Estimate{Value: value, N: n} }
 	none := e(0, 0)
 	for name, c := range map[string]struct {
 		im Image
 		want
 	}{
-		"only clean passes": {Image{Label: 1, Clean: []int{1, 1, 2, 1}}, want{e(75, 1), none, none, none, none, none}},
-		"survives":          {Image{Label: 1, Initial: true, Fresh: []int{1, 1}, Strongest: []int{1}}, want{none, e(100, 1), e(100, 1), e(100, 1), e(100, 1), e(100, 1)}},
+		"only clean passes": {Image{Label: 1, Clean: []int{1, 1, 2, 1}}, want{e(75, 1), none, none, none, none, none, none, none, none}},
+		"survives":          {Image{Label: 1, Initial: true, Fresh: []int{1, 1}, Strongest: []int{1}}, want{none, e(100, 1), e(100, 1), e(100, 1), e(100, 1), e(100, 1), e(100, 1), e(100, 1), none}},
 		"broken, lucky fresh draw": {Image{Label: 1, Initial: true, Broken: "x/y", Fresh: []int{1, 2, 2}},
-			want{none, e(100, 1), e(100./3, 1), e(0, 1), e(0, 1), e(0, 1)}},
+			want{none, e(100, 1), e(100./3, 1), e(0, 1), e(0, 1), e(0, 1), none, none, none}},
 		"unbroken, strongest point wrong": {Image{Label: 1, Initial: true, Fresh: []int{1, 1}, Strongest: []int{1, 0}},
-			want{none, e(100, 1), e(100, 1), e(100, 1), e(0, 1), e(100, 1)}},
-		"initially wrong, right now": {Image{Label: 1, Fresh: []int{1, 1}}, want{none, e(100, 1), e(100, 1), e(0, 1), e(100, 1), e(100, 1)}},
-		"a tie is no majority":       {Image{Label: 1, Initial: true, Fresh: []int{2, 1}}, want{none, e(0, 1), e(50, 1), e(100, 1), e(0, 1), e(0, 1)}},
+			want{none, e(100, 1), e(100, 1), e(100, 1), e(0, 1), e(100, 1), e(100, 1), e(50, 1), none}},
+		"initially wrong, right now": {Image{Label: 1, FirstHit: HitInitially, Fresh: []int{1, 1}}, want{none, e(100, 1), e(100, 1), e(0, 1), e(100, 1), e(100, 1), none, none, e(0, 1)}},
+		"unbroken, hit by one draw": {Image{Label: 1, Initial: true, FirstHit: "x/y", Fresh: []int{1}},
+			want{none, e(100, 1), e(100, 1), e(100, 1), e(100, 1), e(100, 1), none, none, e(0, 1)}},
+		"never hit": {Image{Label: 1, Initial: true, FirstHit: NoHit, Fresh: []int{2}},
+			want{none, e(0, 1), e(0, 1), e(100, 1), e(0, 1), e(0, 1), none, none, e(100, 1)}},
+		"a tie is no majority": {Image{Label: 1, Initial: true, Fresh: []int{2, 1}}, want{none, e(0, 1), e(50, 1), e(100, 1), e(0, 1), e(0, 1), none, none, none}},
 	} {
 		for i, d := range Definitions() {
 			got := Run{Images: []Image{c.im}}.Estimate(d.Score)

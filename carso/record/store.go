@@ -13,7 +13,12 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"carsokit/internal/atomicfile"
 )
+
+// extension of the names of record files.
+const extension = ".jsonl"
 
 // Store is a folder of record files, one per key.
 type Store struct{ dir string }
@@ -29,39 +34,53 @@ func Open(dir string) (*Store, error) {
 // Load reads all runs of the store.
 func (s *Store) Load() ([]Run, error) { return Load(s.dir) }
 
+// Run returns what the store's files hold of a spec, and whether they hold anything.
+func (s *Store) Run(spec Spec) (Run, bool, error) {
+	runs, err := s.Load()
+	if err != nil {
+		return Run{}, false, err
+	}
+	key := spec.Key()
+	for _, r := range runs {
+		if r.Key == key {
+			return r, true, nil
+		}
+	}
+	return Run{}, false, nil
+}
+
 // Writer opens the file of spec for appending, and makes it if it is missing. Only one Writer at a time, in any process, may hold a file.
 // A torn last line, what a kill leaves, is cut off (see [Writer.Repaired]). A file with another key is refused.
-func (s *Store) Writer(spec Spec) (*Writer, error) {
+func (s *Store) Writer(spec Spec) (*Writer, error) { return s.ShardWriter(spec, "") }
+
+// ShardWriter is [Store.Writer] on a file of its own for a part of the evaluation, whose name tells the parts apart: "3-of-8". [LoadFS] takes
+// the parts for one run, and [Store.Merge] joins them.
+func (s *Store) ShardWriter(spec Spec, part string) (*Writer, error) {
 	if err := spec.Validate(); err != nil {
 		return nil, err
 	}
 	// The lines hold the canonical form, so that equal specs give equal bytes however the caller spelt them.
 	spec.Defence, _ = canonical(spec.Defence)
 	spec.Attack, _ = canonical(spec.Attack)
-	file := filepath.Join(s.dir, spec.FileName())
+	base := spec.FileName()
+	if part != "" {
+		base = strings.TrimSuffix(base, extension) + ".shard-" + part + extension
+	}
+	file := filepath.Join(s.dir, base)
 	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return nil, fmt.Errorf("record: opening for writing: %w", err)
+		return nil, fmt.Errorf("record: opening for writing, what is recorded already stays: %w", err)
 	}
 	w := &Writer{f: f, spec: spec, key: spec.Key(), done: map[int]bool{}}
 	if err := w.resume(); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("record: %s: %w", file, err)
 	}
-	if err := syncDir(s.dir); err != nil { // or a new file may be gone after a power cut
+	if err := atomicfile.SyncDir(s.dir); err != nil { // or a new file may be gone after a power cut
 		f.Close()
 		return nil, fmt.Errorf("record: %s: %w", file, err)
 	}
 	return w, nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // Writer appends the lines of one Spec. It is not safe for concurrent use.
@@ -82,6 +101,13 @@ func (w *Writer) resume() error {
 		return errors.New("another writer holds this file; wait for it or stop it")
 	} else if err != nil {
 		return fmt.Errorf("locking: %w", err)
+	}
+	if now, err := os.Stat(w.f.Name()); err != nil {
+		return err
+	} else if held, err := w.f.Stat(); err != nil {
+		return err
+	} else if !os.SameFile(now, held) {
+		return errors.New("a merge replaced this file a moment ago; start again")
 	}
 	raw, err := io.ReadAll(w.f)
 	if err != nil {
@@ -175,9 +201,10 @@ func (w *Writer) Close() error {
 type Run struct {
 	Key    string
 	Spec   Spec
-	Images []Image // by ascending Index
-	File   string  // slash-separated path inside the store; of several files with this key, the first
-	Torn   bool    // a file of this run ends in a torn line, which was ignored: its images are not here
+	Images []Image  // by ascending Index
+	File   string   // slash-separated path inside the store; of several files with this key, the first
+	Files  []string // all of them
+	Torn   bool     // a file of this run ends in a torn line, which was ignored: its images are not here
 }
 
 // Load reads all runs below the folder dir. See [LoadFS].
@@ -189,6 +216,30 @@ func Load(dir string) ([]Run, error) {
 	return runs, nil
 }
 
+// Join reads the given files and all files below the given folders as [LoadFS] reads one folder. Each path is read once, in the order given.
+func Join(paths ...string) ([]Run, error) {
+	byKey := map[string]*pending{}
+	seen := map[string]bool{}
+	for _, p := range paths {
+		err := filepath.WalkDir(p, func(file string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || file != p && filepath.Ext(file) != extension || seen[filepath.Clean(file)] {
+				return err
+			}
+			seen[filepath.Clean(file)] = true
+			raw, err := os.ReadFile(file)
+			if err != nil {
+				return err
+			}
+			_, err = parseFile(raw, filepath.ToSlash(file), byKey)
+			return err
+		})
+		if err != nil {
+			return nil, fmt.Errorf("record: joining %s: %w", p, err)
+		}
+	}
+	return sorted(byKey), nil
+}
+
 // LoadFS reads all files named *.jsonl in fsys and its folders, in the order of their file names. Files of the same key are one run, so
 // shards may lie side by side. An image that is there twice with the same content counts once; with another content it is an error. A
 // torn last line (no line end) is ignored and reported in [Run.Torn]; any other line that is no record is an error that names file and
@@ -196,7 +247,7 @@ func Load(dir string) ([]Run, error) {
 func LoadFS(fsys fs.FS) ([]Run, error) {
 	byKey := map[string]*pending{}
 	err := fs.WalkDir(fsys, ".", func(file string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || path.Ext(file) != ".jsonl" {
+		if err != nil || d.IsDir() || path.Ext(file) != extension {
 			return err
 		}
 		raw, err := fs.ReadFile(fsys, file)
@@ -209,6 +260,11 @@ func LoadFS(fsys fs.FS) ([]Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	return sorted(byKey), nil
+}
+
+// sorted turns what was read into runs, by file name.
+func sorted(byKey map[string]*pending) []Run {
 	var runs []Run
 	for _, p := range byKey {
 		for _, im := range p.images {
@@ -218,7 +274,7 @@ func LoadFS(fsys fs.FS) ([]Run, error) {
 		runs = append(runs, p.Run)
 	}
 	slices.SortFunc(runs, func(a, b Run) int { return strings.Compare(a.File+a.Key, b.File+b.Key) })
-	return runs, nil
+	return runs
 }
 
 // pending is a run whose files are still being read.
@@ -258,6 +314,9 @@ func parseFile(raw []byte, file string, runs map[string]*pending) (torn int, err
 		if run == nil {
 			run = &pending{Run{Key: key, Spec: *line.Spec, File: file}, map[int]placed{}}
 			runs[key] = run
+		}
+		if !slices.Contains(run.Files, file) {
+			run.Files = append(run.Files, file)
 		}
 		for _, im := range line.Images {
 			content, err := json.Marshal(im)

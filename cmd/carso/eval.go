@@ -41,9 +41,14 @@ func evalCommand(ctx context.Context, args []string) error {
 	chunk := fs.Int("chunk", 25, "images per record: at most this much work is lost at a kill")
 	workers := fs.Int("workers", 2, "chunks under way at once")
 	checked := fs.Int("check", 0, "also check on so many images whether the attacks can be believed, and keep the findings beside the records")
+	part := fs.String("shard", "", "part of the images, 0/8 to 7/8, into a file of its own; auto: that of a Slurm array task or a Kubernetes Indexed Job; carso merge joins them")
 	again := fs.Bool("again", false, "run also what the program's own records already answer")
 	dir := fs.String("data", "", "folder or archive of the data set (default $"+data.Env+", then build/data, then the built-in sample)")
 	if err := parse(fs, args); err != nil {
+		return err
+	}
+	shard, err := eval.ParseShard(*part, os.Getenv)
+	if err != nil {
 		return err
 	}
 	q.Decides = carso.Aggregation(*decides)
@@ -80,7 +85,7 @@ func evalCommand(ctx context.Context, args []string) error {
 				return err
 			}
 			fmt.Printf("%s/%s/%s/%s eps %s/255: %d images, key %.12s\n", q.Scenario, q.Row, q.Column, q.Scale, text, job.Images, job.Spec.Key())
-			run, err := eval.Ensure(ctx, be, store, known, job, eval.Options{Chunk: *chunk, Workers: *workers, Progress: progressLine(os.Stderr)})
+			run, err := eval.Ensure(ctx, be, store, known, job, eval.Options{Chunk: *chunk, Workers: *workers, Shard: shard, Progress: progressLine(os.Stderr)})
 			if err != nil {
 				return err
 			}
@@ -142,9 +147,15 @@ func progressLine(w io.Writer) func(eval.Progress) {
 
 func summary(w io.Writer, run record.Run) {
 	for _, d := range record.Definitions() {
-		if e := run.Estimate(d.Score); e.N > 0 {
-			fmt.Fprintf(w, "  %-12s %6.2f %% [%.2f, %.2f]  n %d\n", d.Name, e.Value, e.Lo, e.Hi, e.N)
+		e := run.Estimate(d.Score)
+		if e.N == 0 {
+			continue
 		}
+		fmt.Fprintf(w, "  %-14s %6.2f %% [%.2f, %.2f]  n %d", d.Name, e.Value, e.Lo, e.Hi, e.N)
+		if draws, err := run.Bootstrap(d.Score, record.DrawsOnly, 1000, 0); err == nil { // of means over passes
+			fmt.Fprintf(w, "; on these images, over draws [%.2f, %.2f]", draws.Lo, draws.Hi)
+		}
+		fmt.Fprintln(w)
 	}
 	for _, id := range run.PartIDs() {
 		ran, attacked := run.Covers(id)

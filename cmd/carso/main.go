@@ -23,9 +23,11 @@ func commands() []command {
 		{"train", "train a classifier or a purifier", trainCommand},
 		{"export", "write a finished training's weights as files", export},
 		{"eval", "evaluate a row and column of the main table, or continue", evalCommand},
+		{"merge", "join the parts of evaluations, and say what is missing", merge},
 		{"table", "print a table from records", table},
 		{"attack", "check whether attacks on a row can be believed", attackCommand},
 		{"checkpoint", "inspect weight files", checkpoint},
+		{"bench", "time operations beside PyTorch", benchCommand},
 	}
 }
 
