@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help quickstart lab notebooks test parity soak lint fmt bench
+.PHONY: help quickstart lab notebooks test parity soak lint fmt bench microbench
 
 SETUP := internal/setup/setup.sh
 # The settings that set-up wrote (the backend, where ECharts is), or GoMLX's backend in pure Go.
@@ -39,7 +39,7 @@ test: ## vet and test every package (PKG=./attacks/... for some)
 parity: ## compare with the values of the reference implementation (CARSO_GOLDEN), number by number
 	@$(SETUP) base
 	@$(ENV) printf '%-18s %-44s %-12s %-12s %-18s %s\n' fixture quantity 'largest abs' 'and rel' tolerance verdict; \
-	CARSO_PARITY=1 go test -count=1 -v -timeout 60m -run 'Golden|Manifest|Stable' ./models ./carso ./attacks ./checkpoints 2>&1 | awk ' \
+	CARSO_PARITY=1 go test -count=1 -v -timeout 60m -run 'Golden|Manifest|Stable' ./internal/optim ./models ./carso ./attacks ./checkpoints 2>&1 | awk ' \
 	  sub(/^parity /, "") { print; n++; if (/FAIL: /) bad++; next } \
 	  /^ *--- (FAIL|SKIP)|^FAIL|^panic|_test.go:|^#|: error/ { print "    " $$0 } \
 	  END { printf "%d passed, %d failed\n", n - bad, bad; if (!n) { print "no fixture was found: set CARSO_GOLDEN to their folder"; exit 1 } if (bad) exit 1 }'
@@ -56,6 +56,12 @@ lint: ## formatting, go vet, and golangci-lint where it is installed
 fmt: ## format the Go files
 	@git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -w
 
-bench: ## run the benchmarks (PKG=./internal/rng for one package)
+bench: ## time operations beside PyTorch, in pairs (BENCH="-compile -rounds 11"); PyTorch goes into build/bench-venv
+	@$(SETUP) base
+	@[ -x build/bench-venv/bin/python ] || python3 -m venv build/bench-venv
+	@build/bench-venv/bin/python -c 'import torch' 2>/dev/null || build/bench-venv/bin/pip install --quiet torch numpy
+	@$(ENV) go run ./cmd/carso bench $(BENCH)
+
+microbench: ## Go's benchmarks (PKG=./internal/rng for one package)
 	@$(SETUP) base
 	@$(ENV) go test -run '^$$' -bench . -benchmem $(PKG)

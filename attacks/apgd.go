@@ -23,6 +23,8 @@ type APGD struct {
 	// StopWhenBroken lets an image leave once every draw of one gradient evaluation misclassifies it. The reference goes on, which changes
 	// neither whether it counts as broken nor the cost of the others.
 	StopWhenBroken bool `json:"stop_when_broken"`
+	// AverageLoss compares the mean loss over the draws instead of the last draw's, which is less noisy on a stochastic classifier.
+	AverageLoss bool `json:"average_loss,omitempty"`
 }
 
 // StandardAPGD is AutoAttack's setting: 100 steps, one start, rho 0.75.
@@ -39,8 +41,7 @@ func (a APGD) Validate() error {
 		return err
 	}
 	return firstBroken(a.Name(), epsRule(a.Eps), countRule("Steps", a.Steps), countRule("EoT", a.EoT), countRule("Restarts", a.Restarts),
-		rule{a.Loss != DLRTargeted, "Loss", a.Loss, "an untargeted loss"},
-		rule{a.Rho >= 0 && a.Rho <= 1, "Rho", a.Rho, "a number in [0,1]"})
+		rule{!a.Loss.targeted(), "Loss", a.Loss, "an untargeted loss; APGDTargeted takes the others"}, shareRule("Rho", a.Rho))
 }
 
 func (a APGD) MarshalJSON() ([]byte, error) {
@@ -56,7 +57,21 @@ func (a APGD) Run(ctx context.Context, o *Oracle, b Batch, seed rng.Seed) (*Resu
 	if err := a.Loss.check(o.Classes(), nil); err != nil {
 		return nil, err
 	}
-	n, d, classes := b.Len(), b.Dim(), o.Classes()
+	r, err := unattacked(ctx, o, b, seed)
+	if err != nil {
+		return nil, err
+	}
+	for restart := range a.Restarts {
+		if err := a.ascender().start(ctx, o, b, seed.Child("restart", restart), 0, r); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+// unattacked is the result before the first start: the images that one fresh pass misclassifies are broken.
+func unattacked(ctx context.Context, o *Oracle, b Batch, seed rng.Seed) (*Result, error) {
+	n, classes := b.Len(), o.Classes()
 	r := &Result{Adv: slices.Clone(b.X), Best: slices.Clone(b.X), Broken: make([]bool, n), BestLoss: make([]float32, n), Hit: make([]int, n), Diag: make([]Diag, n)}
 	logits, err := o.Logits(ctx, b, seed.Child("initial"), 1)
 	if err != nil {
@@ -66,69 +81,105 @@ func (a APGD) Run(ctx context.Context, o *Oracle, b Batch, seed rng.Seed) (*Resu
 		r.Broken[i] = Predict(logits[i*classes:(i+1)*classes]) != b.Y[i]
 		r.BestLoss[i], r.Hit[i] = float32(math.NaN()), -1
 	}
-	for restart := range a.Restarts {
-		left := drop(upTo(n), func(i int) bool { return r.Broken[i] })
-		if len(left) == 0 {
-			break
+	return r, nil
+}
+
+// ascender is what APGD and the attacks built like it share: signed steps up a loss from a random start, keeping the best point.
+type ascender struct {
+	APGD                        // budget, loss, steps, draws; its Restarts and Rho are not read
+	step     float64            // the first step size
+	momentum float32            // share of the new direction in a step; 1: no momentum
+	adapt    func(*ascent, int) // sets the step sizes of the active images after step t
+}
+
+// ascender halves step sizes as APGD does.
+func (a APGD) ascender() ascender {
+	return ascender{APGD: a, step: 2 * a.Eps, momentum: 0.75, adapt: func(s *ascent, t int) {
+		if s.since++; s.since < s.window {
+			return
 		}
-		s, err := a.ascend(ctx, o, b.Pick(left), seed.Child("restart", restart), nil)
+		each(s.active, len(s.x)/len(s.diag), func(_, i int) { s.check(i, t, s.window, a.Rho) })
+		s.window, s.since = max(s.window-max(int(0.03*float64(a.Steps)), 1), max(int(0.06*float64(a.Steps)), 1)), 0
+	}}
+}
+
+// start makes one start on the images not broken so far and merges what it finds into r. Of a targeted loss the target is the class of the
+// rank-th largest logit of a fresh pass at the clean image.
+func (a ascender) start(ctx context.Context, o *Oracle, b Batch, seed rng.Seed, rank int, r *Result) error {
+	d := b.Dim()
+	left := drop(upTo(b.Len()), func(i int) bool { return r.Broken[i] })
+	if len(left) == 0 {
+		return nil
+	}
+	at := b.Pick(left)
+	var target []int32
+	if a.Loss.targeted() {
+		logits, err := o.Logits(ctx, at, seed.Child("target"), 1)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		for k, i := range left {
-			r.Diag[i].merge(s.diag[k])
-			// The first start always counts, so that a NaN loss does not leave the clean image as the best point.
-			if restart == 0 || s.bestLoss[k] > r.BestLoss[i] {
-				r.BestLoss[i] = s.bestLoss[k]
-				copy(r.Best[i*d:], s.best[k*d:(k+1)*d])
-			}
-			if s.hit[k] >= 0 {
-				r.Broken[i], r.Hit[i] = true, s.hit[k]
-				copy(r.Adv[i*d:], s.adv[k*d:(k+1)*d])
-			}
+		target = ranked(logits, o.Classes(), rank)
+	}
+	s, err := a.ascend(ctx, o, at, target, seed, nil)
+	if err != nil {
+		return err
+	}
+	for k, i := range left {
+		// The first start always counts, so that a NaN loss does not leave the clean image as the best point.
+		if r.Diag[i].Steps == 0 || s.bestLoss[k] > r.BestLoss[i] {
+			r.BestLoss[i] = s.bestLoss[k]
+			copy(r.Best[i*d:], s.best[k*d:(k+1)*d])
+		}
+		r.Diag[i].merge(s.diag[k])
+		if s.hit[k] >= 0 {
+			r.Broken[i], r.Hit[i] = true, s.hit[k]
+			copy(r.Adv[i*d:], s.adv[k*d:(k+1)*d])
 		}
 	}
-	return r, nil
+	return nil
 }
 
 // merge adds the diagnostics of a later start.
 func (d *Diag) merge(next Diag) {
-	if d.Steps == 0 {
-		*d = next
-		return
+	if d.Steps == 0 { // what the first evaluation saw
+		d.NaNStart, d.ZeroStart, d.LossZeroStart = next.NaNStart, next.ZeroStart, next.LossZeroStart
 	}
 	d.NaNEver = d.NaNEver || next.NaNEver
 	d.ZeroEver = d.ZeroEver || next.ZeroEver
 	d.Moved = d.Moved || next.Moved
 	d.Steps += next.Steps
 	d.Draws += next.Draws
+	d.Halvings += next.Halvings
+	d.Queries += next.Queries
 }
 
 // ascent is the state of one start of APGD on n images.
 type ascent struct {
+	target     []int32   // class that a targeted loss leads to; else nil
 	x, old     []float32 // this iterate and the one before
 	best, adv  []float32 // point of highest loss; last misclassified iterate, or the start
 	g, bestG   []float32 // gradient at x, and at best
 	step       []float32 // step size
 	loss       []float32 // at x
 	bestLoss   []float32
-	checkLoss  []float32 // bestLoss at the last check
-	reduced    []bool    // halved at the last check
-	done       []bool    // broken in every draw, where that ends the attack
-	hit        []int     // evaluation that set adv; -1: none
-	halvings   []int
+	checkLoss  []float32   // bestLoss at the last check
+	reduced    []bool      // halved at the last check
+	done       []bool      // broken in every draw, where that ends the attack
+	hit        []int       // evaluation that set adv; -1: none
 	history    [][]float32 // loss after each step
 	diag       []Diag
 	active     []int // images still attacked
 	start      []float32
+	window     int                       // APGD: steps between two checks of the step size
+	since      int                       // APGD: steps since the last check
 	onEvaluate func(step int, s *ascent) // after each evaluation, before the check; for tests
 }
 
-// ascend runs one start on all images of b, whether or not they are classified correctly.
-func (a APGD) ascend(ctx context.Context, o *Oracle, b Batch, seed rng.Seed, onEvaluate func(int, *ascent)) (*ascent, error) {
+// ascend runs one start on all images of b, whether or not they are classified correctly. target is nil but for targeted losses.
+func (a ascender) ascend(ctx context.Context, o *Oracle, b Batch, target []int32, seed rng.Seed, onEvaluate func(int, *ascent)) (*ascent, error) {
 	n, d, eps := b.Len(), b.Dim(), float32(a.Eps)
-	s := &ascent{x: slices.Clone(b.X), g: make([]float32, n*d), step: make([]float32, n), loss: make([]float32, n), reduced: make([]bool, n), done: make([]bool, n),
-		hit: make([]int, n), halvings: make([]int, n), diag: make([]Diag, n), active: upTo(n), onEvaluate: onEvaluate}
+	s := &ascent{target: target, x: slices.Clone(b.X), g: make([]float32, n*d), step: make([]float32, n), loss: make([]float32, n), reduced: make([]bool, n), done: make([]bool, n),
+		hit: make([]int, n), diag: make([]Diag, n), active: upTo(n), onEvaluate: onEvaluate}
 	s.history = make([][]float32, a.Steps)
 	for k := range s.history {
 		s.history[k] = make([]float32, n)
@@ -136,15 +187,12 @@ func (a APGD) ascend(ctx context.Context, o *Oracle, b Batch, seed rng.Seed, onE
 	each(s.active, d, func(_, i int) {
 		t := make([]float32, d)
 		o.random.Start(t, seed.Child("start"), b.ID[i])
-		var largest float32
-		for _, v := range t {
-			largest = max(largest, max(v, -v))
-		}
+		largest := largestOf(t)
 		x := s.x[i*d : (i+1)*d]
 		for k, v := range t {
 			x[k] = clip(x[k]+float32(eps*(v/(largest+1e-12))), 0, 1)
 		}
-		s.step[i], s.hit[i], s.reduced[i] = float32(2*a.Eps), -1, true
+		s.step[i], s.hit[i], s.reduced[i] = float32(a.step), -1, true
 	})
 	s.start, s.old, s.adv = slices.Clone(s.x), slices.Clone(s.x), slices.Clone(s.x)
 	if err := a.evaluate(ctx, o, b, s, seed, 0); err != nil {
@@ -154,13 +202,12 @@ func (a APGD) ascend(ctx context.Context, o *Oracle, b Batch, seed rng.Seed, onE
 	s.bestLoss, s.checkLoss = slices.Clone(s.loss), slices.Clone(s.loss)
 	s.active = drop(s.active, func(i int) bool { return s.done[i] })
 
-	until, decrease, least := max(int(0.22*float64(a.Steps)), 1), max(int(0.03*float64(a.Steps)), 1), max(int(0.06*float64(a.Steps)), 1)
-	since := 0
+	s.window = max(int(0.22*float64(a.Steps)), 1)
 	for t := range a.Steps {
 		if len(s.active) == 0 {
 			break
 		}
-		momentum := float32(0.75)
+		momentum := a.momentum
 		if t == 0 {
 			momentum = 1
 		}
@@ -179,25 +226,31 @@ func (a APGD) ascend(ctx context.Context, o *Oracle, b Batch, seed rng.Seed, onE
 		if s.onEvaluate != nil {
 			s.onEvaluate(t+1, s)
 		}
-		if since++; since == until {
-			each(s.active, d, func(_, i int) { s.check(i, d, t, until, a.Rho) })
-			until, since = max(until-decrease, least), 0
-		}
+		a.adapt(s, t)
 		s.active = drop(s.active, func(i int) bool { return s.done[i] })
 	}
 	return s, nil
 }
 
 // evaluate computes gradient, loss and prediction of the active images at x.
-func (a APGD) evaluate(ctx context.Context, o *Oracle, b Batch, s *ascent, seed rng.Seed, t int) error {
+func (a ascender) evaluate(ctx context.Context, o *Oracle, b Batch, s *ascent, seed rng.Seed, t int) error {
 	d, classes := b.Dim(), o.Classes()
-	g, err := o.Gradient(ctx, a.Loss, b.with(s.x, s.active), seed.Child("step", t), a.EoT, nil)
+	at := b.with(s.x, s.active)
+	var target []int32
+	if s.target != nil {
+		target = pick(s.target, s.active)
+	}
+	g, err := o.gradient(ctx, a.Loss, at, seed.Child("step", t), a.EoT, target)
 	if err != nil {
 		return err
 	}
+	loss := g.Loss
+	if a.AverageLoss {
+		loss = g.MeanLoss
+	}
 	each(s.active, d, func(k, i int) {
 		copy(s.g[i*d:(i+1)*d], g.G[k*d:])
-		s.loss[i] = g.Loss[k]
+		s.loss[i] = loss[k]
 		s.diag[i].note(g, k)
 		x := s.x[i*d : (i+1)*d]
 		s.diag[i].Moved = s.diag[i].Moved || moved(x, s.start[i*d:(i+1)*d])
@@ -207,6 +260,11 @@ func (a APGD) evaluate(ctx context.Context, o *Oracle, b Batch, s *ascent, seed 
 		}
 		s.done[i] = a.StopWhenBroken && g.Wrong[k] == a.EoT
 	})
+	g.Halvings = make([]int, len(s.active))
+	for k, i := range s.active {
+		g.Halvings[k] = s.diag[i].Halvings
+	}
+	o.notify(at, g)
 	return nil
 }
 
@@ -226,7 +284,8 @@ func (s *ascent) move(clean []float32, i, d int, eps, a float32) {
 
 // check halves the step size of an image and returns it to its best point if too few of the last steps raised its loss, or if it has
 // found nothing better since the last check and was not halved there. old stays: the next momentum starts from the iterate before.
-func (s *ascent) check(i, d, t, window int, rho float64) {
+func (s *ascent) check(i, t, window int, rho float64) {
+	d := len(s.x) / len(s.diag)
 	rising := 0
 	for c := range window {
 		// The reference's row -1 is the last one, still zero at the first check.
@@ -241,7 +300,7 @@ func (s *ascent) check(i, d, t, window int, rho float64) {
 	s.checkLoss[i] = s.bestLoss[i]
 	if s.reduced[i] {
 		s.step[i] /= 2
-		s.halvings[i]++
+		s.diag[i].Halvings++
 		copy(s.x[i*d:(i+1)*d], s.best[i*d:])
 		copy(s.g[i*d:(i+1)*d], s.bestG[i*d:])
 	}

@@ -117,33 +117,6 @@ func TestRestarts(t *testing.T) {
 	}
 }
 
-// AutoAttack's version for randomised defences on the reference's classifier: other random starts, so accuracies and flags roughly.
-func TestGoldenAutoAttackRand(t *testing.T) {
-	if testing.Short() {
-		t.Skip("two attacks of 101 evaluations")
-	}
-	g, c, b := referenceClassifier(t, 100)
-	o := oracle(t, c, attacks.OracleOptions{})
-	out, err := attacks.AutoAttackRand(o, "logits", 8.0/255).Run(context.Background(), b, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for stage, name := range []string{"rand.robust_after_apgd-ce", "rand.robust_after_apgd-dlr"} {
-		robust := make([]bool, b.Len())
-		left := 0
-		for i := range robust {
-			robust[i] = !out.Initially[i] && (out.BrokenBy[i] == attacks.NotBroken || out.BrokenBy[i] > stage)
-		}
-		want := g.ints("autoattack", name)
-		for _, w := range want {
-			left += int(w)
-		}
-		if n := flags(robust, want); n > 3 || math.Abs(float64(out.Remaining[stage+1]-left)) > 2 {
-			t.Errorf("%s: %d remain, want %d; %d flags differ", name, out.Remaining[stage+1], left, n)
-		}
-	}
-}
-
 func TestDescribe(t *testing.T) {
 	text, err := attacks.Describe(attacks.StandardAPGD(attacks.DLR, 0.5, 20))
 	if err != nil {

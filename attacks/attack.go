@@ -9,13 +9,17 @@ import (
 	"carsokit/internal/rng"
 )
 
+// Seed is the root or a branch of all randomness of an attack: every draw is a function of the seed, the image's ID and its own name. A number converts to one.
+type Seed = rng.Seed
+
 // Attack is a value: its exported fields are its whole specification, and so its identity in the records (see Describe).
 type Attack interface {
 	// Name is short and says the kind and the loss; parameters are in the JSON form.
 	Name() string
 	// Budget is the largest change of a pixel value.
 	Budget() float64
-	// Evaluations is the largest number of gradient evaluations that Run makes of one image, each of which is an average over EoT draws.
+	// Evaluations is the largest number of gradient evaluations that Run makes of one image, each of which is an average over EoT draws; of an attack that
+	// uses no gradient, of queries.
 	Evaluations() int
 	// Validate reports a field that cannot be.
 	Validate() error
@@ -45,6 +49,10 @@ type Diag struct {
 	Moved         bool `json:"moved"`           // a gradient step led away from the start point
 	Steps         int  `json:"steps"`           // gradient evaluations
 	Draws         int  `json:"draws"`           // passes with gradient in all of them
+	// APGD: how often it halved the step size, over all starts.
+	Halvings int `json:"halvings,omitempty"`
+	// Attacks without gradient: how often the image was classified. Steps and Draws are 0 then.
+	Queries int `json:"queries,omitempty"`
 }
 
 // note records one gradient evaluation: image i of g.
@@ -97,6 +105,9 @@ func firstBroken(attack string, rules ...rule) error {
 func epsRule(eps float64) rule { return rule{eps >= 0 && eps <= 1, "Eps", eps, "a number in [0,1]"} }
 func stepRule(step float64) rule {
 	return rule{step > 0 && !math.IsInf(step, 0), "Step", step, "a positive number"}
+}
+func shareRule(field string, v float64) rule {
+	return rule{v >= 0 && v <= 1, field, v, "a number in [0,1]"}
 }
 func countRule(field string, n int) rule { return rule{n >= 1, field, n, "at least 1"} }
 

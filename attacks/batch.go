@@ -1,6 +1,7 @@
 package attacks
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"runtime"
@@ -121,6 +122,28 @@ func Predict(logits []float32) int32 {
 	return int32(best)
 }
 
+// ranked is the class of the j-th largest logit of each image; j = 1 is the predicted class. The higher index is the larger on ties, NaN
+// the largest.
+func ranked(logits []float32, classes, j int) []int32 {
+	out := make([]int32, len(logits)/classes)
+	order := make([]int32, classes)
+	for i := range out {
+		z := logits[i*classes : (i+1)*classes]
+		for c := range order {
+			order[c] = int32(c)
+		}
+		slices.SortStableFunc(order, func(a, b int32) int {
+			if x, y := z[a], z[b]; x != x || y != y {
+				return cmp.Compare(y, x) // NaN is the smallest for Compare
+			} else {
+				return cmp.Compare(x, y)
+			}
+		})
+		out[i] = order[classes-j]
+	}
+	return out
+}
+
 // sign is PyTorch's: sign(NaN) = 0.
 func sign(g float32) float32 {
 	switch {
@@ -164,6 +187,15 @@ func upTo(n int) []int {
 		at[i] = i
 	}
 	return at
+}
+
+// pick is the elements of v at the given positions.
+func pick[T any](v []T, at []int) []T {
+	out := make([]T, len(at))
+	for k, i := range at {
+		out[k] = v[i]
+	}
+	return out
 }
 
 // drop removes the elements for which gone is true, in place.

@@ -28,3 +28,19 @@ type Staged interface {
 	// LogitsGiven is the rest: condition [B,K], noise [B,NoiseDims...] -> [B,Classes].
 	LogitsGiven(scope *model.Scope, cond, noise *Node) *Node
 }
+
+// Deterministic makes a Classifier without noise of a function that builds the logits [B,classes] of x [B,H,W,C] from the weights in store.
+func Deterministic(store *model.Store, classes int, logits func(scope *model.Scope, x *Node) *Node) Classifier {
+	return plain{store, classes, logits}
+}
+
+type plain struct {
+	store   *model.Store
+	classes int
+	logits  func(*model.Scope, *Node) *Node
+}
+
+func (c plain) Store() *model.Store                         { return c.store }
+func (c plain) Classes() int                                { return c.classes }
+func (plain) NoiseDims() []int                              { return nil }
+func (c plain) Logits(scope *model.Scope, x, _ *Node) *Node { return c.logits(scope, x) }

@@ -17,12 +17,16 @@ type Ascent struct {
 	Halvings   [][]int  // before each step
 }
 
-// Ascend runs one start of APGD without the initial pass.
-func (a APGD) Ascend(ctx context.Context, o *Oracle, b Batch, seed rng.Seed) (*Ascent, error) {
+// Ascend runs one start of APGD without the initial pass. target is nil but for targeted losses.
+func (a APGD) Ascend(ctx context.Context, o *Oracle, b Batch, target []int32, seed rng.Seed) (*Ascent, error) {
 	r := &Ascent{}
-	s, err := a.ascend(ctx, o, b, seed, func(step int, s *ascent) {
+	s, err := a.ascender().ascend(ctx, o, b, target, seed, func(step int, s *ascent) {
 		r.LossSteps = append(r.LossSteps, slices.Clone(s.bestLoss))
-		r.Halvings = append(r.Halvings, slices.Clone(s.halvings))
+		halvings := make([]int, len(s.diag))
+		for i, d := range s.diag {
+			halvings[i] = d.Halvings
+		}
+		r.Halvings = append(r.Halvings, halvings)
 		r.CorrectNow = append(r.CorrectNow, unhit(s))
 	})
 	if err != nil {
@@ -50,3 +54,29 @@ func (o *Oracle) Plan(n int) []int {
 	}
 	return plan
 }
+
+// Ranked is ranked.
+func Ranked(logits []float32, classes, j int) []int32 { return ranked(logits, classes, j) }
+
+// Ascend runs one start without the initial pass.
+func (a APGDTargeted) Ascend(ctx context.Context, o *Oracle, b Batch, target []int32, seed rng.Seed) (*Ascent, error) {
+	return a.each().Ascend(ctx, o, b, target, seed)
+}
+
+// Approach runs one start without the initial pass: the nearest adversarial images and their distances.
+func (a FAB) Approach(ctx context.Context, o *Oracle, b Batch, target []int32, seed rng.Seed) (adv, norm []float32, err error) {
+	s, err := a.approach(ctx, o, b, target, seed, false)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.adv, s.norm, nil
+}
+
+// ToPlane is toPlane.
+func ToPlane(t, w []float32, b float64) (move []float64, norm float64) {
+	move = make([]float64, len(t))
+	return move, toPlane(t, w, b, move)
+}
+
+// Share is the share of the pixels in the squares of a query.
+func (a SquareAttack) Share(query int) float64 { return a.share(query) }

@@ -17,6 +17,9 @@ const (
 	DLRTargeted Loss = "dlr-targeted"
 	// Margin is the largest wrong logit minus the right one. Unlike CE it does not saturate: its gradient does not vanish for confident images.
 	Margin Loss = "margin"
+	// MarginTargeted is the logit of a target class minus the right one: the loss of MultiTargeted (Gowal et al. 2019), and the distance that FAB and
+	// DeepFool linearise. Needs a target class per image.
+	MarginTargeted Loss = "margin-targeted"
 )
 
 // ErrClasses is wrapped by errors that say that a loss needs more classes than the classifier has.
@@ -25,7 +28,7 @@ var ErrClasses = errors.New("too few classes for the loss")
 // Validate reports an unknown loss.
 func (l Loss) Validate() error {
 	if l.minClasses() == 0 {
-		return fmt.Errorf("attacks: unknown loss %q; known are %q, %q, %q and %q", string(l), CE, DLR, DLRTargeted, Margin)
+		return fmt.Errorf("attacks: unknown loss %q; known are %q, %q, %q, %q and %q", string(l), CE, DLR, DLRTargeted, Margin, MarginTargeted)
 	}
 	return nil
 }
@@ -33,7 +36,7 @@ func (l Loss) Validate() error {
 // minClasses is 0 for an unknown loss.
 func (l Loss) minClasses() int {
 	switch l {
-	case CE, Margin:
+	case CE, Margin, MarginTargeted:
 		return 2
 	case DLR:
 		return 3
@@ -43,6 +46,9 @@ func (l Loss) minClasses() int {
 	return 0
 }
 
+// targeted says whether l needs a target class per image.
+func (l Loss) targeted() bool { return l == DLRTargeted || l == MarginTargeted }
+
 // check reports whether l can be computed for a classifier with the given number of classes.
 func (l Loss) check(classes int, target []int32) error {
 	if err := l.Validate(); err != nil {
@@ -51,7 +57,7 @@ func (l Loss) check(classes int, target []int32) error {
 	if classes < l.minClasses() {
 		return fmt.Errorf("attacks: loss %q needs %d classes, the classifier has %d: %w", string(l), l.minClasses(), classes, ErrClasses)
 	}
-	if l == DLRTargeted && target == nil {
+	if l.targeted() && target == nil {
 		return fmt.Errorf("attacks: loss %q needs a target class for every image", string(l))
 	}
 	return nil

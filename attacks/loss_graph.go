@@ -8,7 +8,7 @@ import (
 	. "github.com/gomlx/gomlx/core/graph"
 )
 
-// Graph builds the loss of every image: logits [B,C], y and target int32 [B] -> [B]. target is read by DLRTargeted only and may be
+// Graph builds the loss of every image: logits [B,C], y and target int32 [B] -> [B]. target is read by the targeted losses only and may be
 // nil otherwise. Infinite logits give what PyTorch gives: NaN for DLR, and for CE where the maximum is +Inf. It panics with an error
 // for an unknown loss or mismatching shapes.
 func (l Loss) Graph(logits, y, target *Node) *Node {
@@ -16,6 +16,9 @@ func (l Loss) Graph(logits, y, target *Node) *Node {
 		panic(fmt.Errorf("attacks: loss %q wants logits [B,C] and labels [B], got %s and %s", string(l), logits.Shape(), y.Shape()))
 	}
 	isY := isClass(logits, y)
+	if l.targeted() && target == nil {
+		panic(fmt.Errorf("attacks: loss %q wants a target class for every image", string(l)))
+	}
 	switch l {
 	case CE:
 		// Selecting before summing keeps a -Inf of another class out of the sum (0 * -Inf would be NaN).
@@ -28,13 +31,12 @@ func (l Loss) Graph(logits, y, target *Node) *Node {
 		gap := Sub(Sub(sumWhere(isY, logits), Mul(second, right)), Mul(first, OneMinus(right)))
 		return Neg(Div(gap, AddScalar(Sub(first, third), 1e-12)))
 	case DLRTargeted:
-		if target == nil {
-			panic(fmt.Errorf("attacks: loss %q wants a target class for every image", string(l)))
-		}
 		r := ranks(logits)
 		spread := Sub(nth(logits, r, 0), MulScalar(Add(nth(logits, r, 2), nth(logits, r, 3)), 0.5))
 		gap := Sub(sumWhere(isY, logits), sumWhere(isClass(logits, target), logits))
 		return Neg(Div(gap, AddScalar(spread, 1e-12)))
+	case MarginTargeted:
+		return Sub(sumWhere(isClass(logits, target), logits), sumWhere(isY, logits))
 	case Margin:
 		// The best rival is the top class, or the second where the label is on top.
 		r := ranks(logits)

@@ -49,6 +49,9 @@ func reference64(l attacks.Loss, z []float64, y, target int) float64 {
 	case attacks.DLRTargeted:
 		return -(z[y] - z[target]) / (sorted[0] - (sorted[2]+sorted[3])/2 + 1e-12)
 	}
+	if l == attacks.MarginTargeted {
+		return z[target] - z[y]
+	}
 	return rival - z[y]
 }
 
@@ -62,7 +65,7 @@ func TestLossesAgainstDefinitions(t *testing.T) {
 		logits = append(logits, all[i*classes:(i+1)*classes])
 		y, target = append(y, int32(i%classes)), append(target, int32((i+3)%classes))
 	}
-	for _, l := range []attacks.Loss{attacks.CE, attacks.DLR, attacks.DLRTargeted, attacks.Margin} {
+	for _, l := range []attacks.Loss{attacks.CE, attacks.DLR, attacks.DLRTargeted, attacks.Margin, attacks.MarginTargeted} {
 		value, gradient := evaluate(t, l, logits, y, target)
 		for i, row := range logits {
 			z := make([]float64, classes)

@@ -90,7 +90,8 @@ func NewOracle(be compute.Backend, c Classifier, opt OracleOptions) (*Oracle, er
 }
 
 // Observed returns an Oracle that shares o's compiled graphs and calls f after every gradient evaluation, with the IDs of its images: loss
-// curves, progress. f must not change or keep g.
+// curves, step sizes, progress. f must not change or keep g. An attack without gradients reports its queries in the same way, with G nil and Loss the negative
+// margin of the label.
 func (o *Oracle) Observed(f func(ids []int, g *Grad)) *Oracle {
 	if before := o.observe; before != nil {
 		return &Oracle{engine: o.engine, observe: func(ids []int, g *Grad) { before(ids, g); f(ids, g) }}
@@ -157,6 +158,7 @@ type Grad struct {
 	Draws    []int     // how many draws were really computed: fewer than asked for where the rest could not change the result
 	Bad      []bool    // some entry of G is NaN or infinite
 	Zero     []bool    // every entry of G is exactly 0
+	Halvings []int     // what APGD adds for observers: how often it has halved the step size of the image so far; nil elsewhere
 }
 
 // Gradient differentiates the summed loss with respect to the pixels of b, averaged over draws passes with the noise of the given seed, which
@@ -165,6 +167,16 @@ type Grad struct {
 // Two savings are exact. A deterministic classifier is evaluated once. And the last draw, whose loss and prediction are kept, is evaluated
 // first: where its gradient is NaN throughout, so is the mean whatever the others give, and the image leaves.
 func (o *Oracle) Gradient(ctx context.Context, loss Loss, b Batch, noise rng.Seed, draws int, target []int32) (*Grad, error) {
+	g, err := o.gradient(ctx, loss, b, noise, draws, target)
+	if err != nil {
+		return nil, err
+	}
+	o.notify(b, g)
+	return g, nil
+}
+
+// gradient is Gradient without telling the observers, for attacks that add to what they see.
+func (o *Oracle) gradient(ctx context.Context, loss Loss, b Batch, noise rng.Seed, draws int, target []int32) (*Grad, error) {
 	if draws < 1 {
 		return nil, fmt.Errorf("attacks: gradient over %d draws; want at least 1", draws)
 	}
@@ -198,7 +210,7 @@ func (o *Oracle) Gradient(ctx context.Context, loss Loss, b Batch, noise rng.See
 		name, sum, width, input = "draw", make([]float32, n*k), k, floats([]int{k}, copyRows(cond, k))
 	}
 	inputs := []feed{input, ints(b.Y)}
-	if loss == DLRTargeted {
+	if loss.targeted() {
 		inputs = append(inputs, ints(target))
 	}
 	inputs = append(inputs, o.noiseInput(b, noise)...)
@@ -261,10 +273,14 @@ func (o *Oracle) Gradient(ctx context.Context, loss Loss, b Batch, noise rng.See
 			g.Wrong[i] *= draws
 		}
 	})
+	return g, nil
+}
+
+// notify tells the observers of an evaluation.
+func (o *Oracle) notify(b Batch, g *Grad) {
 	if o.observe != nil {
 		o.observe(b.ID, g)
 	}
-	return g, nil
 }
 
 // Condition is the deterministic part of a Staged classifier for the images of b (Y is counted, not read): [n][k], flat. Other classifiers

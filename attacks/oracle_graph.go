@@ -92,7 +92,7 @@ func noiseOf(in []*Node) *Node {
 }
 
 func targetOf(loss Loss, in []*Node) (target *Node, rest []*Node) {
-	if loss == DLRTargeted {
+	if loss.targeted() {
 		return in[0], in[1:]
 	}
 	return nil, in

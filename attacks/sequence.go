@@ -38,11 +38,6 @@ type Sequence struct {
 	Progress func(done, total int, note string)
 }
 
-// AutoAttackRand is AutoAttack's version for randomised defences: APGD on cross-entropy and then on DLR, 100 steps of 20 draws, one start.
-func AutoAttackRand(o *Oracle, output string, eps float64) Sequence {
-	return Sequence{Decide: o, Confirm: 1, Stages: []Stage{{o, output, StandardAPGD(CE, eps, 20)}, {o, output, StandardAPGD(DLR, eps, 20)}}}
-}
-
 // NotBroken is the value of Outcome.BrokenBy for images that no stage broke.
 const NotBroken = -1
 

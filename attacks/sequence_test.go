@@ -207,7 +207,7 @@ func TestSequenceErrors(t *testing.T) {
 		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	s := attacks.AutoAttackRand(o, "", 0.01)
+	s := attacks.AutoAttackRand(0.01).On(o, "")
 	calls := 0
 	s.Progress = func(int, int, string) {
 		if calls++; calls == 5 {

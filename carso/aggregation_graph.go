@@ -64,18 +64,19 @@ func (a Aggregation) graph(l *Node) *Node {
 		n := float64(l.Shape().Dimensions[1])
 		return AddScalar(logSumExp(LogSoftmax(l, -1), 1), -math.Log(n))
 	case Count:
-		return withoutGradient(ReduceSum(Floor(Div(l, ReduceAndKeep(l, ReduceMax, -1))), 1), l)
+		most := ReduceAndKeep(l, ReduceMax, -1)
+		return withGradient(ReduceSum(Floor(Div(l, most)), 1), l, Div(ZerosLike(l), most)) // 0/0 where the reference divides by 0
 	case Vote:
 		classes := l.Shape().Dimensions[2]
-		return withoutGradient(ReduceSum(OneHot(ArgMax(l, -1), classes, l.DType()), 1), l)
+		return withGradient(ReduceSum(OneHot(ArgMax(l, -1), classes, l.DType()), 1), l, ZerosLike(l))
 	}
 	panic(a.Validate())
 }
 
-// withoutGradient gives y a gradient of exactly zero with respect to l, so that attacks meet the zeros that the reference has.
-func withoutGradient(y, l *Node) *Node {
-	zero := IdentityWithCustomGradient(ReduceMean(l, 1), func(_, v *Node) *Node { return ZerosLike(v) })
-	return Add(StopGradient(y), Sub(zero, StopGradient(zero)))
+// withGradient gives y [B,C] a gradient of its own with respect to l [B,N,C], whatever follows: attacks then meet the zeros that the reference has.
+func withGradient(y, l, gradient *Node) *Node {
+	zero := IdentityWithCustomGradient(l, func(_, _ *Node) *Node { return gradient })
+	return Add(StopGradient(y), ReduceSum(Sub(zero, StopGradient(zero)), 1))
 }
 
 // logSumExp over an axis, stable.

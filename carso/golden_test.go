@@ -14,30 +14,30 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 )
 
+// goldenConfig is how the fixtures describe a classifier and the purifier around it.
+type goldenConfig struct {
+	Classes    int        `json:"num_classes"`
+	Depth      int        `json:"depth"`
+	Width      int        `json:"width"`
+	BNMomentum float64    `json:"bn_momentum"`
+	Input      [3]int     `json:"input_shape"`
+	Taps       []string   `json:"repr_layers"`
+	Cond       int        `json:"compr_cond_dim"`
+	Latent     int        `json:"joint_latent_dim"`
+	Mean       [3]float32 `json:"mean"`
+	Std        [3]float32 `json:"std"`
+}
+
+func (g goldenConfig) config(channels int) Config {
+	w := models.WRN{Depth: g.Depth, Width: g.Width, Classes: g.Classes, Size: g.Input[1], Mean: g.Mean, Std: g.Std, BNMomentum: g.BNMomentum}
+	return Config{Base: w, Final: w, Taps: g.Taps, Cond: g.Cond, Latent: g.Latent, Channels: channels}
+}
+
 type goldenMeta struct {
-	Config struct {
-		Classes    int        `json:"num_classes"`
-		Depth      int        `json:"depth"`
-		Width      int        `json:"width"`
-		BNMomentum float64    `json:"bn_momentum"`
-		Input      [3]int     `json:"input_shape"`
-		Taps       []string   `json:"repr_layers"`
-		Cond       int        `json:"compr_cond_dim"`
-		Latent     int        `json:"joint_latent_dim"`
-		Mean       [3]float32 `json:"mean"`
-		Std        [3]float32 `json:"std"`
-		Dataset    string     `json:"dataset_name"`
-		Ref        string     `json:"model_reference"`
-	} `json:"config"`
+	Config     goldenConfig      `json:"config"`
 	Classifier string            `json:"classifier"`
 	Files      map[string]string `json:"files"`
 	Samples    int               `json:"ensemble_size"`
-}
-
-func (m goldenMeta) config(channels int) Config {
-	w := models.WRN{Depth: m.Config.Depth, Width: m.Config.Width, Classes: m.Config.Classes, Size: m.Config.Input[1],
-		Mean: m.Config.Mean, Std: m.Config.Std, BNMomentum: m.Config.BNMomentum}
-	return Config{Base: w, Final: w, Taps: m.Config.Taps, Cond: m.Config.Cond, Latent: m.Config.Latent, Channels: channels}
 }
 
 // TestGoldenPurifier compares the whole of inference with the reference's, at both image sizes, with N samples and with the one sample z = 0, with the
@@ -50,7 +50,7 @@ func TestGoldenPurifier(t *testing.T) {
 			var m goldenMeta
 			f.JSON("meta", &m)
 			_, shape := f.Floats(m.Files["decoder"], "1.0.weight")
-			cfg := m.config(shape[0])
+			cfg := m.Config.config(shape[0])
 			store := model.NewStore()
 			if err := LoadBase(store, cfg.Base, f.File(m.Classifier)); err != nil {
 				t.Fatal(err)

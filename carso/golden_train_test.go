@@ -35,7 +35,7 @@ func TestGoldenTrainStep(t *testing.T) {
 	f.JSON(filepath.Join(m.Initial.Purifier, "meta"), &pm)
 	file := func(part string) string { return filepath.Join(m.Initial.Purifier, pm.Files[part]) }
 	_, shape := f.Floats(file("decoder"), "1.0.weight")
-	cfg := m.config(shape[0])
+	cfg := m.Config.config(shape[0])
 
 	tr := &Trainer{Recipe: Recipe{Config: cfg, Batch: m.Batch}, Store: model.NewStore(), backend: be}
 	if err := LoadBase(tr.Store, cfg.Base, f.File(m.Initial.Classifier)); err != nil {
@@ -50,7 +50,7 @@ func TestGoldenTrainStep(t *testing.T) {
 			from, prefix = file(part.Name), ""
 		}
 		for _, p := range part.Params {
-			if p.Kind == nn.BNCount {
+			if p.FileOnly() {
 				continue
 			}
 			v, _ := f.Floats(from, prefix+p.Name)

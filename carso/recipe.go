@@ -2,17 +2,21 @@ package carso
 
 import (
 	"fmt"
-	"math"
 
+	"carsokit/internal/optim"
 	"carsokit/internal/rng"
+	"carsokit/models"
 )
 
-// Recipe is how a purifier is trained (spec: training). The reference's choices are the defaults of ReferenceRecipe; a smaller scale changes sizes and
-// counts only. Its fields and the frozen classifier decide the result.
+// Recipe is how a purifier is trained (spec: training), by RAdam inside Lookahead (optim.Reference) on the sum of the loss over the batch. PaperRecipe has the
+// reference's choices; a smaller scale changes sizes and counts only. Its fields and the frozen classifier decide the result.
 type Recipe struct {
 	Config Config `json:"config"`
 	Epochs int    `json:"epochs"`
-	Batch  int    `json:"batch"` // per process, which is what the learning rate scales with
+	Batch  int    `json:"batch"` // per process, which is what the learning rate scales with and adversaries are dealt out in
+	// Processes is by how many Batch is taken at every step. The reference runs that many, sums their gradients and shares BatchNorm's statistics; here one
+	// process computes the same on all of it at once. 0 is 1.
+	Processes int `json:"processes,omitempty"`
 	// ScheduleEvery is the number of steps of one tick of the learning-rate and beta schedules. 0 is an epoch, as in the reference; a short run
 	// sets it lower so that its schedules have as many ticks as the reference's.
 	ScheduleEvery int     `json:"schedule_every"`
@@ -39,8 +43,9 @@ func (r Recipe) Validate() error {
 	}{
 		{r.Epochs < 1, "epochs must be at least 1"},
 		{r.Batch < 2, "batch must be at least 2: BatchNorm needs a variance"},
+		{r.Processes < 0, "processes must not be negative"},
 		{r.ScheduleEvery < 0, "schedule_every must not be negative"},
-		{r.ScheduleEvery > 0 && r.ScheduleEvery < unrectified, "schedule_every must be 0 or at least 5: RAdam does not normalise its first five steps, which only the tiny rate of the first tick makes harmless"},
+		{r.ScheduleEvery > 0 && r.ScheduleEvery < optim.Reference.Unrectified(), "schedule_every must be 0 or at least 5: RAdam does not normalise its first five steps, which only the tiny rate of the first tick makes harmless"},
 		{r.Fraction < 0 || r.Fraction > 1, "adversarial_fraction must be in [0,1]"},
 		{r.WeakEps < 0 || r.StrongEps < 0 || r.EpsMultiplier < 0, "eps must not be negative"},
 		{r.StrongEps*r.EpsMultiplier > 1, "strong_eps times eps_multiplier must not exceed 1"},
@@ -54,7 +59,46 @@ func (r Recipe) Validate() error {
 	return nil
 }
 
-// atom is the number of images each of the four adversaries gets; the rest of the batch, which comes first, stays clean.
+// total is the number of images of a step.
+func (r Recipe) total() int { return r.Batch * max(1, r.Processes) }
+
+// EpsMultiplier is the factor by which the reference's data-set keys scale the eps of training: 3/sum(std), about 4 (spec: training 5).
+func EpsMultiplier(std [3]float32) float64 {
+	return 3 / (float64(std[0]) + float64(std[1]) + float64(std[2]))
+}
+
+// PaperConfig is the purifier of the reference around a classifier of 32x32 or 64x64 images.
+func PaperConfig(base, final models.WRN) Config {
+	c := Config{Base: base, Final: final, Cond: 512, Latent: 128, Channels: 256}
+	if c.big() {
+		c.Cond, c.Latent = 768, 192
+	}
+	return c
+}
+
+// PaperRecipe is how the reference trains the purifier of one of the PaperScenarios, as its scripts launch it (spec: training 6). Nothing is held out.
+//
+// Scenario c gives each of four adversaries a hundredth of 128 images divided by 4, rounded down: none. It therefore trains on clean images; a larger Batch with
+// fewer Processes changes that.
+func PaperRecipe(s Scenario) (Recipe, error) {
+	base, err := models.FindReference(s.Classifier)
+	if err != nil {
+		return Recipe{}, fmt.Errorf("recipe of scenario %s: %w", s.ID, err)
+	}
+	r := Recipe{
+		Config: PaperConfig(base.Net, base.Net), Epochs: 200, Batch: 640, Processes: 8, Fraction: 0.5, WeakEps: 4. / 255, StrongEps: 8. / 255,
+		EpsMultiplier: EpsMultiplier(base.Net.Std), PGDSteps: 40, PGDStep: 0.01, Seed: 20230603,
+	}
+	switch s.Dataset {
+	case "cifar100":
+		r.Processes, r.Fraction = 4, 0.15
+	case "tinyimagenet":
+		r.Epochs, r.Batch, r.Fraction = 250, 128, 0.01
+	}
+	return r, nil
+}
+
+// atom is the number of images each of the four adversaries gets of Batch; the rest of it, which comes first, stays clean.
 func (r Recipe) atom() int { return int(float64(r.Batch) * r.Fraction / 4) }
 
 // Beta is the weight of the KL term at a tick of E: 0 for an eighth of the run, then rising linearly to 1 within a twenty-fourth.
@@ -84,26 +128,4 @@ func LearningRate(tick, ticks, batch int) float64 {
 		return peak
 	}
 	return peak + (last-peak)*float64(tick-up-flat)/float64(anneal)
-}
-
-// Constants of RAdam inside Lookahead.
-const (
-	beta1          = 0.9
-	beta2          = 0.999
-	adamEps        = 1e-8
-	lookaheadSteps = 6
-	lookaheadAlpha = 0.8 // the weight of the fast parameters
-	unrectified    = 5   // RAdam's first steps, see radam
-)
-
-// radam returns what RAdam multiplies by at inner step t, counted from 1, with learning rate 1: rectified says whether the step is
-// size·m/(sqrt(v)+eps) or, in the first five, size·m.
-func radam(t int) (size float64, rectified bool) {
-	const limit = 2/(1-beta2) - 1
-	b1, b2 := math.Pow(beta1, float64(t)), math.Pow(beta2, float64(t))
-	length := limit - 2*float64(t)*b2/(1-b2)
-	if length < 5 {
-		return 1 / (1 - b1), false
-	}
-	return math.Sqrt((1-b2)*(length-4)/(limit-4)*(length-2)/length*limit/(limit-2)) / (1 - b1), true
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 
 	"carsokit/checkpoints"
 	"carsokit/models"
@@ -15,10 +16,16 @@ import (
 type Scenario struct {
 	ID         string
 	Dataset    string // as package data names it
-	Classifier string // file of the adversarially trained classifier
-	Plain      string // file of the same kind of network without adversarial training, for the sanity row
+	Classifier string // file of the adversarially trained classifier, whose representations condition the purifier
+	Final      string // file of the classifier of the reconstructions; empty: Classifier
+	Plain      string // file of the same kind of network without adversarial training, for the sanity row; empty: there is none
 	Stem       string // of the purifier's files, see PartFile
+	// Unpublished says that nobody offers the purifier's files: it has to be trained around the published classifier.
+	Unpublished bool
 }
+
+// ScalePaper is the scale whose weights are the authors'.
+const ScalePaper = "paper"
 
 // Scenarios lists those whose small weights this kit trains and ships.
 func Scenarios() []Scenario {
@@ -30,29 +37,66 @@ func Scenarios() []Scenario {
 	}}
 }
 
-// FindScenario returns the scenario of that ID.
-func FindScenario(id string) (Scenario, error) {
-	for _, s := range Scenarios() {
+// PaperScenarios lists all that the authors' code evaluates, with their file names (spec: experiments 2). A different attack, bound or aggregation on the same
+// weights is no scenario of its own. bis: the plain classifier throughout; ter, sexies: other adversarially trained ones; quater: robust representations,
+// the plain classifier decides; quinquies: the reverse.
+func PaperScenarios() []Scenario {
+	var all []Scenario
+	for _, d := range []struct{ id, dataset, stem, plain string }{
+		{"a", "cifar10", "cifar_10", "own_2025"}, {"b", "cifar100", "cifar_100", "own_2025"}, {"c", "tinyimagenet", "tinyimagenet_200", ""},
+	} {
+		files := map[string]string{} // by the authors' name of a classifier
+		for _, r := range models.References() {
+			if r.Dataset == d.dataset {
+				files[r.Name] = r.File + ".safetensors"
+			}
+		}
+		for _, v := range []struct {
+			suffix, base, final string
+			unpublished         bool
+		}{
+			{"", "cui_2023", "", false},
+			{"", "wang_2023", "", false},
+			{"_bis", "own_2025", "", false},
+			{"_ter", "rebuffi_2021", "", true},
+			{"_quater", "cui_2023", "own_2025", false},
+			{"_quinquies", "own_2025", "cui_2023", false},
+			{"_sexies", "gowal_2020", "", true},
+		} {
+			if files[v.base] == "" {
+				continue
+			}
+			all = append(all, Scenario{ID: d.id + v.suffix, Dataset: d.dataset, Classifier: files[v.base], Final: files[v.final], Plain: files[d.plain],
+				Stem: "wrn_28_10_" + d.stem + "_" + v.base, Unpublished: v.unpublished})
+		}
+	}
+	return all
+}
+
+// FindScenario returns the scenario of that ID with the weights of a scale: the authors' at the paper's, this kit's own at all smaller ones.
+func FindScenario(id, scale string) (Scenario, error) {
+	all := Scenarios()
+	if scale == ScalePaper {
+		all = PaperScenarios()
+	}
+	var ids []string
+	for _, s := range all {
 		if s.ID == id {
 			return s, nil
 		}
+		ids = append(ids, s.ID)
 	}
-	return Scenario{}, fmt.Errorf("no weights for scenario %q; there are those of a", id)
+	return Scenario{}, fmt.Errorf("no weights for scenario %q at scale %s; there are those of %s", id, scale, strings.Join(ids, ", "))
 }
 
-// Classifier configuration and purifier configuration travel in the metadata of the weight files.
-
-// OpenClassifier reads a classifier and its configuration from a weight file into a scope of store, frozen.
-func OpenClassifier(store *model.Store, scope string, f *checkpoints.File) (*models.Classifier, error) {
-	var net models.WRN
-	if err := metadata(f, "config", &net); err != nil {
-		return nil, err
-	}
-	if err := net.Validate(); err != nil {
+// OpenClassifier reads a classifier from a weight file of that name into a scope of store, frozen. See models.ConfigOf.
+func OpenClassifier(store *model.Store, scope string, f *checkpoints.File, name string) (*models.Classifier, error) {
+	net, err := models.ConfigOf(f, name)
+	if err != nil {
 		return nil, err
 	}
 	if err := models.LoadParams(f, store.Scope(scope), net.Params(), true); err != nil {
-		return nil, err
+		return nil, fmt.Errorf("loading the classifier %s: %w", name, err)
 	}
 	return models.NewClassifier(store, scope, net), nil
 }
@@ -60,52 +104,89 @@ func OpenClassifier(store *model.Store, scope string, f *checkpoints.File) (*mod
 // Alone returns the representation classifier of a defence by itself, on the same weights.
 func (d *Defence) Alone() *models.Classifier { return models.NewClassifier(d.store, baseScope, d.Base) }
 
-// OpenDefence reads the classifier and the purifier of a scenario. The classifier must be the one that the purifier was trained around.
-func OpenDefence(s Scenario, open Opener, samples int, output Aggregation) (d *Defence, err error) {
+// OpenDefence reads the classifiers and the purifier of a scenario. The representation classifier must be the one that the purifier was trained around, which
+// files of this kit know by its digest. The authors' files know nothing of it and say their sizes only; there the scenario's names are the only tie.
+func OpenDefence(s Scenario, open Opener, samples int, output Aggregation) (*Defence, error) {
 	store := model.NewStore()
-	base, err := open(s.Classifier)
+	cfg, around, err := purifierConfig(s.Stem, open)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, base.Close()) }()
-	decoder, err := open(PartFile(s.Stem, "decoder"))
+	err = open.use(s.Classifier, func(f *checkpoints.File) (err error) {
+		if around == "" {
+			cfg.Base, err = models.ConfigOf(f, s.Classifier)
+			cfg.Final = cfg.Base
+		} else if sum, e := f.SHA256(); e != nil {
+			err = e
+		} else if sum != around {
+			err = fmt.Errorf("its SHA-256 is %.12s…, the purifier %s was trained around a classifier with %.12s…: use files that belong together", sum, s.Stem, around)
+		}
+		if err != nil {
+			return err
+		}
+		return LoadBase(store, cfg.Base, f)
+	})
+	if err == nil && s.Final != "" {
+		err = open.use(s.Final, func(f *checkpoints.File) (err error) {
+			if cfg.Final, err = models.ConfigOf(f, s.Final); err != nil {
+				return err
+			}
+			return LoadFinal(store, cfg.Final, f)
+		})
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, decoder.Close()) }()
-	var trained trainState
-	if err := metadata(decoder, "training", &trained); err != nil {
+	if err := cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("%s: %w", s.Stem, err)
+	}
+	if err := LoadPurifier(store, cfg, s.Stem, open); err != nil {
 		return nil, err
 	}
-	sum, err := base.SHA256()
-	if err != nil {
-		return nil, err
-	}
-	if sum != trained.Classifier {
-		return nil, fmt.Errorf("%s was trained around a classifier with SHA-256 %.12s…, %s has %.12s…: use files that belong together",
-			PartFile(s.Stem, "decoder"), trained.Classifier, s.Classifier, sum)
-	}
-	if err := trained.Recipe.Config.Validate(); err != nil {
-		return nil, fmt.Errorf("%s: %w", PartFile(s.Stem, "decoder"), err)
-	}
-	if err := LoadBase(store, trained.Recipe.Config.Base, base); err != nil {
-		return nil, err
-	}
-	if err := LoadPurifier(store, trained.Recipe.Config, s.Stem, open); err != nil {
-		return nil, err
-	}
-	return NewDefence(store, trained.Recipe.Config, samples, output)
+	return NewDefence(store, cfg, samples, output)
 }
 
-func metadata(f *checkpoints.File, key string, v any) error {
-	text, ok := f.Meta[key]
-	if !ok {
-		return fmt.Errorf("the weight file has no %q in its metadata, where files of this kit keep their configuration", key)
+// purifierConfig returns what the decoder's file says of the purifier and the SHA-256 of the classifier that it was trained around; or, for the authors'
+// files, the sizes that the tensors' shapes tell, and "".
+func purifierConfig(stem string, open Opener) (c Config, around string, err error) {
+	var joined int
+	err = open.use(PartFile(stem, "decoder"), func(f *checkpoints.File) (err error) {
+		if text, ours := f.Meta["training"]; ours {
+			var trained trainState
+			if err := json.Unmarshal([]byte(text), &trained); err != nil {
+				return fmt.Errorf("its metadata \"training\": %w", err)
+			}
+			c, around = trained.Recipe.Config, trained.Classifier
+			if around == "" {
+				return errors.New("its metadata \"training\" names no classifier")
+			}
+			return nil
+		}
+		if joined, err = dimension(f, "0.1.weight", 1); err != nil {
+			return err
+		}
+		c.Channels, err = dimension(f, "1.0.weight", 0)
+		return err
+	})
+	if err != nil || around != "" {
+		return c, around, err
 	}
-	if err := json.Unmarshal([]byte(text), v); err != nil {
-		return fmt.Errorf("the weight file's metadata %q: %w", key, err)
+	err = open.use(PartFile(stem, "repr_fcn_compressor"), func(f *checkpoints.File) (err error) {
+		c.Cond, err = dimension(f, "1.0.weight", 0)
+		return err
+	})
+	c.Latent = joined - c.Cond
+	return c, "", err
+}
+
+// dimension is one dimension of a tensor of a file.
+func dimension(f *checkpoints.File, name string, axis int) (int, error) {
+	for _, s := range f.Specs() {
+		if s.Name == name && axis < len(s.Shape) {
+			return s.Shape[axis], nil
+		}
 	}
-	return nil
+	return 0, fmt.Errorf("it has no tensor %q with a dimension %d: it belongs to something else than a purifier", name, axis)
 }
 
 // SmallRecipe is how the purifier of scenario a is trained around a small classifier: the reference's loss, optimiser, schedules (200 ticks), mix of

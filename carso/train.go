@@ -11,6 +11,7 @@ import (
 	"carsokit/checkpoints"
 	"carsokit/data"
 	"carsokit/internal/nn"
+	"carsokit/internal/optim"
 	"carsokit/models"
 
 	"github.com/gomlx/compute"
@@ -74,9 +75,9 @@ func NewTrainer(be compute.Backend, r Recipe, set *data.Set, base *checkpoints.F
 	if t.held, err = set.Subset(held); err != nil {
 		return nil, fmt.Errorf("training the purifier: %w", err)
 	}
-	t.loader = &data.Loader{Set: set, Index: train, Batch: r.Batch, Seed: r.Seed.Child("data")} // no augmentation (spec: training 5)
+	t.loader = &data.Loader{Set: set, Index: train, Batch: r.total(), Seed: r.Seed.Child("data")} // no augmentation (spec: training 5)
 	if t.loader.Batches() == 0 {
-		return nil, fmt.Errorf("training the purifier: %d images do not fill one batch of %d", t.loader.Len(), r.Batch)
+		return nil, fmt.Errorf("training the purifier: %d images do not fill one batch of %d", t.loader.Len(), r.total())
 	}
 	if err := t.create(); err != nil {
 		return nil, err
@@ -191,7 +192,7 @@ func (t *Trainer) Advance(ctx context.Context) (Losses, error) {
 	if err := ctx.Err(); err != nil {
 		return Losses{}, err
 	}
-	b, s, per := t.Recipe.Batch, t.Recipe.Config.Base.Size, t.loader.Batches()
+	b, s, per := t.Recipe.total(), t.Recipe.Config.Base.Size, t.loader.Batches()
 	x, y := make([]float32, b*s*s*3), make([]int32, b)
 	if err := t.loader.Fill(t.step/per, t.step%per, x, y); err != nil {
 		return Losses{}, err
@@ -203,7 +204,7 @@ func (t *Trainer) Advance(ctx context.Context) (Losses, error) {
 	noise := make([]float32, b*t.Recipe.Config.Latent)
 	t.Recipe.Seed.Child("posterior", t.step).Normal(noise)
 	tick, ticks := t.tick(t.step)
-	l := Losses{Beta: Beta(tick, ticks), LR: LearningRate(tick, ticks, b)}
+	l := Losses{Beta: Beta(tick, ticks), LR: LearningRate(tick, ticks, t.Recipe.Batch)}
 	if err := t.update(x, attacked, noise, &l); err != nil {
 		return l, fmt.Errorf("purifier training step %d: %w", t.step, err)
 	}
@@ -215,14 +216,7 @@ func (t *Trainer) Advance(ctx context.Context) (Losses, error) {
 func (t *Trainer) update(x, attacked, noise []float32, l *Losses) error {
 	s := t.Recipe.Config.Base.Size
 	b := len(x) / (s * s * 3)
-	size, rectified := radam(t.step + 1)
-	h := []float32{float32(l.Beta), float32(l.LR * size), float32(l.LR * size), 0, 0}
-	if rectified {
-		h[3] = 1
-	}
-	if (t.step+1)%lookaheadSteps == 0 {
-		h[4] = 1
-	}
+	h := append([]float32{float32(l.Beta)}, optim.Reference.Coefficients(t.step+1, l.LR)...)
 	in := []*tensors.Tensor{
 		tensors.FromFlatDataAndDimensions(attacked, b, s, s, 3),
 		tensors.FromFlatDataAndDimensions(x, b, s, s, 3),
@@ -246,8 +240,8 @@ func (t *Trainer) update(x, attacked, noise []float32, l *Losses) error {
 	return nil
 }
 
-// attack returns the batch with the reference's mix of adversaries against the bare classifier (spec: training 5): the first images stay clean, then
-// come equal slices for weak and strong PGD and weak and strong FGSM.
+// attack returns the batch with the reference's mix of adversaries against the bare classifier (spec: training 5). Of each process's images, which are
+// consecutive, the first stay clean; then come equal slices for weak and strong PGD and weak and strong FGSM.
 func (t *Trainer) attack(ctx context.Context, x []float32, y []int32) ([]float32, error) {
 	n := t.Recipe.atom()
 	if n == 0 {
@@ -262,24 +256,29 @@ func (t *Trainer) attack(ctx context.Context, x []float32, y []int32) ([]float32
 		attacks.FGSM{Eps: strong, EoT: 1},
 	}
 	out := append([]float32(nil), x...)
-	first := len(y) - len(adversaries)*n
 	seed := r.Seed.Child("adversary", t.step)
-	var g errgroup.Group // the slices are small: running them side by side fills the machine
-	for k, a := range adversaries {
-		g.Go(func() error {
-			lo := first + k*n
-			ids := make([]int, n)
-			for i := range ids {
-				ids[i] = lo + i
-			}
-			part := attacks.Batch{X: x[lo*s*s*3 : (lo+n)*s*s*3], Y: y[lo : lo+n], ID: ids, H: s, W: s, C: 3}
-			res, err := a.Run(ctx, t.oracle, part, seed.Child("kind", k))
-			if err != nil {
-				return err
-			}
-			copy(out[lo*s*s*3:], res.Adv)
-			return nil
-		})
+	for process := range len(y) / r.Batch {
+		first := (process+1)*r.Batch - len(adversaries)*n
+		var g errgroup.Group // the slices are small: running them side by side fills the machine
+		for k, a := range adversaries {
+			g.Go(func() error {
+				lo := first + k*n
+				ids := make([]int, n)
+				for i := range ids {
+					ids[i] = lo + i
+				}
+				part := attacks.Batch{X: x[lo*s*s*3 : (lo+n)*s*s*3], Y: y[lo : lo+n], ID: ids, H: s, W: s, C: 3}
+				res, err := a.Run(ctx, t.oracle, part, seed.Child("kind", k))
+				if err != nil {
+					return err
+				}
+				copy(out[lo*s*s*3:], res.Adv)
+				return nil
+			})
+		}
+		if err := g.Wait(); err != nil {
+			return nil, err
+		}
 	}
-	return out, g.Wait()
+	return out, nil
 }

@@ -2,6 +2,7 @@ package carso
 
 import (
 	"carsokit/internal/nn"
+	"carsokit/internal/optim"
 
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
@@ -25,23 +26,16 @@ func (n net) lossGraph(attacked, x, noise *Node) (decoded, mu, logvar, bce, kl *
 	mu, logvar = n.encode(attacked, cond)
 	z := Add(mu, Mul(noise, Exp(MulScalar(logvar, 0.5))))
 	decoded = n.decode(z, cond)
-	// Binary cross-entropy from the values before the sigmoid: softplus(d) - x·d. Equal to the reference's except where its logs are clamped at
-	// -100, and with the gradient sigmoid(d) - x at any magnitude.
-	bce = ReduceAllSum(Sub(Add(Max(decoded, ZerosLike(decoded)), Log1P(Exp(Neg(Abs(decoded))))), Mul(x, decoded)))
-	kl = MulScalar(ReduceAllSum(AddScalar(Sub(Add(Square(mu), Exp(logvar)), logvar), -1)), 0.5)
-	return decoded, mu, logvar, bce, kl
+	return decoded, mu, logvar, ReduceAllSum(nn.BinaryCrossEntropy(decoded, x)), ReduceAllSum(nn.GaussianKL(mu, logvar))
 }
 
-// stepGraph is one training step. The scalars in h [5] are beta, the sizes of RAdam's two kinds of step (the one that does not apply is 0),
-// whether the step is rectified, and whether Lookahead acts after it. It returns the total loss, the reconstruction term and the KL, unweighted.
+// stepGraph is one training step. h [5] is beta and then what RAdam.Coefficients gives for the step. It returns the total loss, the reconstruction term and
+// the KL, unweighted.
 func (t *Trainer) stepGraph(_ *model.Scope, attacked, x, noise, h *Node) (loss, bce, kl *Node) {
 	n := net{Config: t.Recipe.Config, scope: t.Store.RootScope(), train: true, update: true}
 	_, _, _, bce, kl = n.lossGraph(attacked, x, noise)
-	scalar := func(i int) *Node { return Reshape(SliceAxis(h, 0, AxisElem(i))) }
-	loss = Add(bce, Mul(scalar(0), kl))
-	plain, rectified := scalar(1), scalar(2)
-	isRectified := GreaterThan(scalar(3), ScalarZero(x.Graph(), x.DType()))
-	isLookahead := GreaterThan(scalar(4), ScalarZero(x.Graph(), x.DType()))
+	loss = Add(bce, Mul(Reshape(SliceAxis(h, 0, AxisElem(0))), kl))
+	coefficients := SliceAxis(h, 0, AxisRange(1))
 
 	var values []*Node
 	var scopes []string
@@ -59,16 +53,12 @@ func (t *Trainer) stepGraph(_ *model.Scope, attacked, x, noise, h *Node) (loss, 
 			return t.Store.GetVariable(prefix + scopes[i] + "/" + params[i].Name)
 		}
 		m, v, slow := at(momentScope), at(secondScope), at(slowScope)
-		mNew := Add(MulScalar(m.NodeValue(x.Graph()), beta1), MulScalar(g, 1-beta1))
-		vNew := Add(MulScalar(v.NodeValue(x.Graph()), beta2), MulScalar(Square(g), 1-beta2))
-		step := Where(isRectified, Mul(rectified, Div(mNew, AddScalar(Sqrt(vNew), adamEps))), Mul(plain, mNew))
-		p := Sub(values[i], step)
-		slowOld := slow.NodeValue(x.Graph())
-		slowNew := Where(isLookahead, Add(MulScalar(p, lookaheadAlpha), MulScalar(slowOld, 1-lookaheadAlpha)), slowOld)
+		now := func(v *model.Variable) *Node { return v.NodeValue(x.Graph()) }
+		pNew, mNew, vNew, slowNew := optim.Reference.Update(coefficients, values[i], g, now(m), now(v), now(slow))
+		at("").SetNodeValue(pNew)
 		m.SetNodeValue(mNew)
 		v.SetNodeValue(vNew)
 		slow.SetNodeValue(slowNew)
-		at("").SetNodeValue(Where(isLookahead, slowNew, p))
 	}
 	return loss, bce, kl
 }

@@ -3,7 +3,9 @@ package carso
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
+	"strings"
 
 	"carsokit/checkpoints"
 	"carsokit/models"
@@ -19,17 +21,57 @@ func Folder(dir string) Opener {
 	return func(name string) (*checkpoints.File, error) { return checkpoints.Open(filepath.Join(dir, name)) }
 }
 
+// Open opens a weight file. Where it is not there the error says how to get it.
+func (open Opener) Open(name string) (*checkpoints.File, error) {
+	f, err := open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("weights %s: %w%s", name, err, remedy(name))
+	}
+	return f, err
+}
+
+// remedy says where a weight file of the paper comes from.
+func remedy(file string) string {
+	for _, s := range PaperScenarios() {
+		switch part := strings.HasPrefix(file, s.Stem+"_"); {
+		case part && s.Unpublished:
+			return "\nnobody publishes this purifier: train it around " + s.Classifier
+		case part || file == s.Classifier:
+			return "\n`carso checkpoint get " + strings.TrimSuffix(file, ".safetensors") + "` brings it; then name the folder that holds it"
+		}
+	}
+	return ""
+}
+
+// use calls fn with an open file, closes it, and puts its name before every error.
+func (open Opener) use(name string, fn func(*checkpoints.File) error) error {
+	f, err := open.Open(name)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(fn(f), f.Close()); err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	return nil
+}
+
 // PartFile is the reference's name of the file of a purifier's part, for example wrn_28_10_cifar_10_cui_2023_decoder.safetensors for stem
 // wrn_28_10_cifar_10_cui_2023.
 func PartFile(stem, part string) string { return stem + "_" + part + ".safetensors" }
 
 // LoadBase reads the representation classifier, which is also the final one unless LoadFinal follows.
 func LoadBase(store *model.Store, c models.WRN, f *checkpoints.File) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
 	return models.LoadParams(f, store.Scope(baseScope), c.Params(), true)
 }
 
 // LoadFinal reads a final classifier that differs from the representation classifier.
 func LoadFinal(store *model.Store, c models.WRN, f *checkpoints.File) error {
+	if err := c.Validate(); err != nil {
+		return err
+	}
 	return models.LoadParams(f, store.Scope(finalScope), c.Params(), true)
 }
 
@@ -39,12 +81,10 @@ func LoadPurifier(store *model.Store, c Config, stem string, open Opener) error 
 		if p.TrainOnly {
 			continue
 		}
-		f, err := open(PartFile(stem, p.Name))
+		err := open.use(PartFile(stem, p.Name), func(f *checkpoints.File) error {
+			return models.LoadParams(f, store.RootScope().At("%s", p.Name), p.Params, true)
+		})
 		if err != nil {
-			return err
-		}
-		err = models.LoadParams(f, store.RootScope().At("%s", p.Name), p.Params, true)
-		if err = errors.Join(err, f.Close()); err != nil {
 			return fmt.Errorf("loading the purifier: %w", err)
 		}
 	}

@@ -19,6 +19,7 @@
 //
 // The parts:
 //   - [File], [Tensor], [Open], [Parse], [Write]: safetensors in and out.
+//   - [OpenAny], [ParseAny]: the same for what torch.save writes, too; nothing of a file is executed.
 //   - [Match]: a strict comparison of what a file has with what a model wants.
 //   - [SaveState], [LoadState]: training state that survives a kill at any instant, two generations deep.
 //   - [Shipped], [ShippedNames]: the small weights that are part of the binary.

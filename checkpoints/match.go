@@ -1,7 +1,6 @@
 package checkpoints
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -26,6 +25,8 @@ type Report struct {
 	Unexpected []Spec            // in the file, not wanted; in the file's order
 	Misshapen  []Misshapen       // in the model's order
 	Stripped   []Strip           // the prefixes that had to be removed from names of the file
+	Filled     []Spec            // counters of BatchNorm that the file lacks, see MatchState
+	Constants  []Spec            // normalisation constants that the file has beside the weights, see MatchState; under the file's names
 }
 
 // Strip is a prefix and how many names of the file it was removed from.
@@ -79,6 +80,39 @@ func Match(have, want []Spec, prefixes ...string) *Report {
 	return r
 }
 
+// Wrappers are the prefixes that PyTorch's wrappers leave on the names of a network: DataParallel, a network as a member, and Sequential.
+var Wrappers = []string{"module.", "model.", "0."}
+
+// MatchState is [Match] for a state dict of other people's code, such as RobustBench's, DeepMind's or DM-Improves-AT's, whose names are the reference's but for
+// three things. The prefixes of [Wrappers] are removed. Counters of BatchNorm (num_batches_tracked), which PyTorch before 0.4.1 did not have, may be
+// missing if all are: Filled. And the constants of the normalisation, "mean" and "std", which a network may hold as buffers, are not unexpected:
+// Constants; whoever loads the file should compare them with the network's.
+func MatchState(have, want []Spec) *Report {
+	r := Match(have, want, Wrappers...)
+	counters := slices.DeleteFunc(slices.Clone(want), func(s Spec) bool { return !isCounter(s) })
+	missing := slices.DeleteFunc(slices.Clone(r.Missing), func(s Spec) bool { return !isCounter(s) })
+	if len(missing) == len(counters) {
+		r.Filled = missing
+		r.Missing = slices.DeleteFunc(r.Missing, isCounter)
+	}
+	constant := func(s Spec) bool {
+		name := strip(s.Name, map[string]bool{"mean": true, "std": true}, Wrappers)
+		return (name == "mean" || name == "std") && slices.Equal(s.Shape, []int{3, 1, 1})
+	}
+	for _, s := range r.Unexpected {
+		if constant(s) {
+			r.Constants = append(r.Constants, s)
+		}
+	}
+	r.Unexpected = slices.DeleteFunc(r.Unexpected, constant)
+	return r
+}
+
+// isCounter reports whether a tensor is BatchNorm's counter of batches.
+func isCounter(s Spec) bool {
+	return strings.HasSuffix(s.Name, "num_batches_tracked") && len(s.Shape) == 0
+}
+
 // strip removes prefixes from name until it is wanted or none is left.
 func strip(name string, wanted map[string]bool, prefixes []string) string {
 	for !wanted[name] {
@@ -96,19 +130,33 @@ func (r *Report) OK() bool {
 	return len(r.Missing)+len(r.Unexpected)+len(r.Misshapen) == 0
 }
 
-// Err returns nil if the file fits the model, or an error with the text of [Report.String] and a remedy.
-func (r *Report) Err() error {
-	if r.OK() {
-		return nil
-	}
-	remedy := "check that file and model belong together"
+// FitError says that weights are not those of a model.
+type FitError struct {
+	File   string // path or name; empty where the caller knows it
+	Report *Report
+}
+
+func (e *FitError) Error() string {
+	r, remedy := e.Report, "check that file and model belong together"
 	switch {
 	case len(r.Missing)+len(r.Unexpected) == 0:
 		remedy = "the names agree and shapes do not: the weights belong to the same architecture for another data set, width or latent size"
 	case len(r.Source) == 0:
 		remedy = "no name agrees: the weights belong to another architecture, or carry a prefix to be stripped"
 	}
-	return errors.New("checkpoints: the weights do not fit the model: " + r.String() + "\n" + remedy)
+	file := ""
+	if e.File != "" {
+		file = e.File + ": "
+	}
+	return "checkpoints: " + file + "the weights do not fit the model: " + r.String() + "\n" + remedy
+}
+
+// Err returns nil if the file fits the model, or a *[FitError] with the text of [Report.String] and a remedy.
+func (r *Report) Err() error {
+	if r.OK() {
+		return nil
+	}
+	return &FitError{Report: r}
 }
 
 // String lists all differences, up to ten of each kind.
@@ -119,6 +167,10 @@ func (r *Report) String() string {
 	for _, s := range r.Stripped {
 		fmt.Fprintf(&b, "\n  prefix     %q removed from %d names", s.Prefix, s.Names)
 	}
+	if len(r.Filled) > 0 {
+		fmt.Fprintf(&b, "\n  filled     %d counters of BatchNorm, which the file lacks, with 0", len(r.Filled))
+	}
+	list(&b, "constant", r.Constants, Spec.String)
 	list(&b, "missing", r.Missing, Spec.String)
 	list(&b, "unexpected", r.Unexpected, Spec.String)
 	list(&b, "misshapen", r.Misshapen, func(m Misshapen) string {

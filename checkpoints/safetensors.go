@@ -57,11 +57,15 @@ func quoted(name string) string {
 	return strconv.Quote(name)
 }
 
-// File is an open safetensors file whose header has been validated completely. Its methods read tensor data on demand and may be called
+// File is an open weight file whose header has been validated completely. Its methods read tensor data on demand and may be called
 // concurrently.
 type File struct {
 	// Meta is the file's free metadata; never nil.
 	Meta map[string]string
+	// Form is the container: [Safetensors], [PyTorchZip], [PyTorchLegacy] or [PyTorchTar].
+	Form string
+	// Ignored names what a PyTorch file holds beside the weights.
+	Ignored []string
 
 	name    string // what errors call it
 	r       io.ReaderAt
@@ -72,27 +76,38 @@ type File struct {
 	index   map[string]int
 }
 
-// entry is one tensor of the header; begin and end count from the start of the data.
+// entry is one tensor of the header; begin counts from the start of the data, and end is begin and the bytes of its elements.
 type entry struct {
 	name, dtype string
 	shape       []int
 	begin, end  int64
+	strides     []int // in elements; nil: row-major, so that the data ends at end
 }
 
 // Open opens a safetensors file and validates its header: after that, only reading errors are possible. Close it when done.
 // A file that is not safetensors gives a *[FormatError].
-func Open(path string) (*File, error) {
+func Open(path string) (*File, error) { return open(path, (*File).readHeader) }
+
+// Parse is [Open] for a file held in memory. It keeps b, which must not change; tensors are copies.
+func Parse(b []byte) (*File, error) { return parse(b, (*File).readHeader) }
+
+func parse(b []byte, read func(*File) error) (*File, error) {
+	return newFile("weights in memory", bytes.NewReader(b), int64(len(b)), read)
+}
+
+// open opens a file whose header read reads.
+func open(path string, read func(*File) error) (*File, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, fmt.Errorf("checkpoints: opening weights: %w", err)
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
-		err = &FormatError{File: path, Problem: "is not a regular file", Remedy: "give the path of a .safetensors file"}
+		err = &FormatError{File: path, Problem: "is not a regular file", Remedy: "give the path of a weight file"}
 	}
 	var file *File
 	if err == nil {
-		file, err = newFile(path, f, info.Size())
+		file, err = newFile(path, f, info.Size(), read)
 	}
 	if err != nil {
 		f.Close()
@@ -100,11 +115,6 @@ func Open(path string) (*File, error) {
 	}
 	file.closer = f
 	return file, nil
-}
-
-// Parse is [Open] for a file held in memory. It keeps b, which must not change; tensors are copies.
-func Parse(b []byte) (*File, error) {
-	return newFile("weights in memory", bytes.NewReader(b), int64(len(b)))
 }
 
 // Close releases the file.
@@ -140,7 +150,12 @@ func (f *File) Tensor(name string) (Tensor, error) {
 		return Tensor{}, err
 	}
 	t := Tensor{Name: e.name, DType: e.dtype, Shape: slices.Clone(e.shape), Data: make([]byte, e.end-e.begin)}
-	if err := f.readAt(t.Data, e, 0); err != nil {
+	if e.strides == nil {
+		err = f.readAt(t.Data, e, 0)
+	} else {
+		err = f.chunks(e, func(at int64, b []byte) { copy(t.Data[at:], b) })
+	}
+	if err != nil {
 		return Tensor{}, err
 	}
 	return t, nil
@@ -181,7 +196,7 @@ func (f *File) All() iter.Seq2[Tensor, error] {
 func (f *File) CheckFinite() error {
 	for _, e := range f.entries {
 		var n nonFinite
-		if err := f.chunks(e, func(_ int64, b []byte) { n.scan(e.dtype, b) }); err != nil {
+		if err := f.chunks(e, func(at int64, b []byte) { n.scan(e.dtype, at, b) }); err != nil {
 			return err
 		}
 		if err := n.err(e.name); err != nil {
@@ -218,8 +233,12 @@ func (f *File) readAt(b []byte, e entry, offset int64) error {
 	return nil
 }
 
-// chunks hands the data of e to fn piece by piece, in whole elements.
-func (f *File) chunks(e entry, fn func(offset int64, b []byte)) error {
+// chunks hands the data of e to fn piece by piece, in whole elements; at is where a piece belongs, in bytes from the start of the tensor in
+// row-major order. Unless the tensor is strided, the pieces come in that order.
+func (f *File) chunks(e entry, fn func(at int64, b []byte)) error {
+	if e.strides != nil {
+		return f.scattered(e, fn)
+	}
 	buf := make([]byte, min(1<<16, e.end-e.begin))
 	for at, n := int64(0), e.end-e.begin; at < n; at += int64(len(buf)) {
 		b := buf[:min(int64(len(buf)), n-at)]
@@ -238,12 +257,20 @@ func inFile(name string, err error) error {
 	if e, ok := errors.AsType[*FormatError](err); ok && e.File == "" {
 		e.File = name
 	}
+	if e, ok := errors.AsType[*FitError](err); ok && e.File == "" {
+		e.File = name
+	}
 	return err
 }
 
-func newFile(name string, r io.ReaderAt, size int64) (*File, error) {
+// newFile has the header read, so that every error names the file.
+func newFile(name string, r io.ReaderAt, size int64, read func(*File) error) (*File, error) {
 	f := &File{name: name, r: r, size: size}
-	if err := f.readHeader(); err != nil {
+	err := read(f)
+	if _, told := errors.AsType[*FormatError](err); err != nil && !told {
+		err = fmt.Errorf("checkpoints: reading %s: %w", name, err)
+	}
+	if err != nil {
 		return nil, inFile(name, err)
 	}
 	return f, nil
@@ -253,12 +280,13 @@ const again = "download or export the file again"
 
 // readHeader fills f from the header, having checked everything that can be checked without reading the data.
 func (f *File) readHeader() error {
+	f.Form = Safetensors
 	if f.size == 0 {
 		return &FormatError{Problem: "the file is empty", Remedy: again}
 	}
 	start := make([]byte, min(f.size, 512))
 	if n, err := f.r.ReadAt(start, 0); n < len(start) {
-		return fmt.Errorf("checkpoints: %s: reading the header: %w", f.name, err)
+		return fmt.Errorf("its header: %w", err)
 	}
 	// What else the file may be is asked only once it has turned out not to be safetensors: any 8 bytes may be a header's length.
 	not := func(problem string) error {
@@ -281,7 +309,7 @@ func (f *File) readHeader() error {
 	}
 	header := make([]byte, length)
 	if n, err := f.r.ReadAt(header, 8); n < len(header) {
-		return fmt.Errorf("checkpoints: %s: reading the header: %w", f.name, err)
+		return fmt.Errorf("its header: %w", err)
 	}
 	if !utf8.Valid(header) {
 		return &FormatError{Problem: "its header is not UTF-8", Remedy: again}
@@ -477,8 +505,7 @@ func (f *File) checkOffsets() error {
 	return nil
 }
 
-const convert = "convert it with PyTorch: safetensors.torch.save_file(torch.load(path, map_location=\"cpu\", weights_only=True), \"out.safetensors\"), " +
-	"unpacking a nested \"state_dict\" or \"model_state_dict\" first"
+const convert = "convert it: carso checkpoint convert FILE OUT.safetensors"
 
 const webPage = "the server answered with an error or a login page: open the address in a browser and download the file itself"
 
@@ -517,11 +544,39 @@ func otherFormat(start []byte) *FormatError {
 // old file or the new one. The header lists the tensors in the order given; the data lies in order of decreasing element size, so that
 // every element is aligned.
 func Write(path string, ts []Tensor, meta map[string]string) error {
-	header, order, err := encodeHeader(ts, meta)
+	for _, t := range ts {
+		if err := t.check(); err != nil {
+			return inFile(path, err)
+		}
+	}
+	return writeEach(path, ts, meta, func(t Tensor) (Tensor, error) { return t, nil })
+}
+
+// writeEach is Write for tensors whose data load brings, one at a time: heads lack it.
+func writeEach(path string, heads []Tensor, meta map[string]string, load func(head Tensor) (Tensor, error)) error {
+	header, order, err := encodeHeader(heads, meta)
 	if err != nil {
 		return inFile(path, err)
 	}
-	if err := atomicfile.Write(path, func(w io.Writer) error { return encode(w, header, order) }); err != nil {
+	err = atomicfile.Write(path, func(w io.Writer) error {
+		if _, err := w.Write(header); err != nil {
+			return err
+		}
+		for _, head := range order {
+			t, err := load(head)
+			if err == nil {
+				err = t.check()
+			}
+			if err != nil {
+				return err
+			}
+			if _, err := w.Write(t.Data); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		return fmt.Errorf("checkpoints: %w", err) // it names the path
 	}
 	return nil
@@ -540,10 +595,11 @@ func encode(w io.Writer, header []byte, order []Tensor) error {
 	return nil
 }
 
-// encodeHeader checks the tensors and returns the header with its length in front, and the tensors in the order of their data.
+// encodeHeader checks names, dtypes and shapes, and returns the header with its length in front, and the tensors in the order of their data, which it does
+// not look at.
 func encodeHeader(ts []Tensor, meta map[string]string) (header []byte, order []Tensor, err error) {
 	for _, t := range ts {
-		if err := t.check(); err != nil {
+		if _, err := t.bytes(); err != nil {
 			return nil, nil, err
 		}
 		if t.Name == metadataKey || !utf8.ValidString(t.Name) {
@@ -558,11 +614,12 @@ func encodeHeader(ts []Tensor, meta map[string]string) (header []byte, order []T
 		if _, twice := offsets[t.Name]; twice {
 			return nil, nil, &FormatError{Tensor: t.Name, Problem: "is given twice", Remedy: "give every tensor its own name"}
 		}
-		if int64(len(t.Data)) > math.MaxInt64-at {
+		n, _ := t.bytes()
+		if n > math.MaxInt64-at {
 			return nil, nil, &FormatError{Tensor: t.Name, Problem: "the file would be too long", Remedy: "split it"}
 		}
-		offsets[t.Name] = [2]int64{at, at + int64(len(t.Data))}
-		at += int64(len(t.Data))
+		offsets[t.Name] = [2]int64{at, at + n}
+		at += n
 	}
 
 	var b bytes.Buffer

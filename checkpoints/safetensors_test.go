@@ -151,7 +151,13 @@ func TestHostileFiles(t *testing.T) {
 			if err := os.WriteFile(path, h.file, 0o644); err != nil {
 				t.Fatal(err)
 			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
 			f, err := Open(path)
+			runtime.ReadMemStats(&after)
+			if got, most := after.TotalAlloc-before.TotalAlloc, uint64(2*len(h.file)+1<<16); got > most {
+				t.Errorf("refusing %d bytes allocated %d", len(h.file), got)
+			}
 			if err == nil {
 				f.Close()
 				t.Fatalf("opened: %v", f.Names())
@@ -176,7 +182,7 @@ func TestHostileFiles(t *testing.T) {
 
 func TestConversionIsExplained(t *testing.T) {
 	_, err := Parse([]byte("PK\x03\x04\x00\x00\x08\x08 and so on"))
-	for _, want := range []string{"PyTorch", "safetensors.torch.save_file", "torch.load"} {
+	for _, want := range []string{"PyTorch", "carso checkpoint convert"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("error does not say %q: %v", want, err)
 		}
@@ -579,4 +585,14 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("%v %v became %v %v", file.Meta, file.Specs(), again.Meta, again.Specs())
 		}
 	})
+}
+
+// hostileFile returns one of the hostile files.
+func hostileFile(name string) []byte {
+	for _, h := range hostile {
+		if h.name == name {
+			return h.file
+		}
+	}
+	panic("no hostile file " + name)
 }

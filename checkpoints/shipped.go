@@ -34,7 +34,7 @@ func Shipped(name string) (*File, error) {
 	if !ok {
 		return nil, &FormatError{File: name, Problem: "is a folder", Remedy: "name a file"}
 	}
-	return newFile("shipped weights "+name, r, info.Size())
+	return newFile("shipped weights "+name, r, info.Size(), (*File).readHeader)
 }
 
 // ShippedNames lists the weights that are part of the binary, sorted, as [Shipped] wants them.

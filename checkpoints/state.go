@@ -60,6 +60,11 @@ func saveState(write func(string, func(io.Writer) error) error, dir, name string
 	if err := sweep(dir, name); err != nil {
 		return fail(err)
 	}
+	for _, t := range ts {
+		if err := t.check(); err != nil {
+			return fail(err)
+		}
+	}
 	header, order, err := encodeHeader(ts, map[string]string{
 		"format": stateFormat,
 		"step":   strconv.FormatInt(step, 10),
@@ -185,8 +190,13 @@ func readState(path string) (s state, err error) {
 		return s, err
 	}
 	defer f.Close()
+	return f.state()
+}
+
+// state is what a file says as a generation of training state.
+func (f *File) state() (s state, err error) {
 	fail := func(problem string) (state, error) {
-		return state{}, &FormatError{File: path, Problem: problem, Remedy: "remove it, or restore it from a copy"}
+		return state{}, &FormatError{File: f.name, Problem: problem, Remedy: "remove it, or restore it from a copy"}
 	}
 	if f.Meta["format"] != stateFormat {
 		return fail(fmt.Sprintf("its format is %.40q, not %q: it is not training state of this version", f.Meta["format"], stateFormat))

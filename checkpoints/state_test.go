@@ -212,6 +212,34 @@ func replaced(t *testing.T, b []byte, old, new string) []byte {
 	return []byte(strings.Replace(string(b), old, new, 1))
 }
 
+// Damage of the older generation costs nothing: the newest is loaded without a word, and the next save puts the damaged file away.
+func TestDamagedOldGeneration(t *testing.T) {
+	for name, change := range map[string]func(b []byte) []byte{
+		"truncated":      func(b []byte) []byte { return b[:len(b)/3] },
+		"emptied":        func(b []byte) []byte { return nil },
+		"a bit flipped":  func(b []byte) []byte { b[len(b)-1] ^= 0x80; return b },
+		"something else": func(b []byte) []byte { return []byte("<html>") },
+	} {
+		dir := t.TempDir()
+		save(t, dir, 3, 4)
+		old := filepath.Join(dir, "run.g1.safetensors")
+		if err := os.WriteFile(old, change(read(t, old)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if w := wantState(t, dir, 4); w != "" {
+			t.Errorf("%s: warning %q", name, w)
+		}
+		save(t, dir, 5)
+		wantFiles(t, dir, "run.g2.safetensors", "run.g3.safetensors")
+		if err := os.Truncate(filepath.Join(dir, "run.g3.safetensors"), 10); err != nil {
+			t.Fatal(err)
+		}
+		if w := wantState(t, dir, 4); w == "" {
+			t.Errorf("%s: no warning", name)
+		}
+	}
+}
+
 func TestAllGenerationsDamaged(t *testing.T) {
 	dir := t.TempDir()
 	save(t, dir, 1, 2)

@@ -130,23 +130,31 @@ func (t Tensor) CheckFinite() error {
 		return err
 	}
 	var n nonFinite
-	n.scan(t.DType, t.Data)
+	n.scan(t.DType, 0, t.Data)
 	return n.err(t.Name)
 }
 
+const agree = "make the shape, the dtype and the data agree"
+
 // check returns an error unless dtype, shape and data agree.
 func (t Tensor) check() error {
+	n, err := t.bytes()
+	if err == nil && n != int64(len(t.Data)) {
+		return &FormatError{Tensor: t.Name, Problem: fmt.Sprintf("has %d bytes of data, but %s with shape %v takes %d", len(t.Data), t.DType, t.Shape, n), Remedy: agree}
+	}
+	return err
+}
+
+// bytes returns how long the data must be.
+func (t Tensor) bytes() (int64, error) {
 	if t.Name == "" {
-		return &FormatError{Problem: "a tensor has no name", Remedy: "give every tensor a name"}
+		return 0, &FormatError{Problem: "a tensor has no name", Remedy: "give every tensor a name"}
 	}
 	n, problem := dataBytes(t.DType, t.Shape)
-	if problem == "" && n != int64(len(t.Data)) {
-		problem = fmt.Sprintf("has %d bytes of data, but %s with shape %v takes %d", len(t.Data), t.DType, t.Shape, n)
-	}
 	if problem != "" {
-		return &FormatError{Tensor: t.Name, Problem: problem, Remedy: "make the shape, the dtype and the data agree"}
+		return 0, &FormatError{Tensor: t.Name, Problem: problem, Remedy: agree}
 	}
-	return nil
+	return n, nil
 }
 
 func (t Tensor) wantFloat32() error {
@@ -217,16 +225,17 @@ func half(b uint16) float32 {
 	return math.Float32frombits(sign | (exponent+127-15)<<23 | fraction<<13)
 }
 
-// nonFinite counts the NaN and infinite elements of one tensor, fed in whole elements.
+// nonFinite counts the NaN and infinite elements of one tensor, fed in whole elements and in any order.
 type nonFinite struct {
 	seen, bad, first int64
 	value            float64 // the first bad one
 }
 
-func (n *nonFinite) scan(dtype string, data []byte) {
+// scan counts data, which lies at byte at of the tensor.
+func (n *nonFinite) scan(dtype string, at int64, data []byte) {
 	le := binary.LittleEndian
 	size := int(elementBytes[dtype])
-	for ; len(data) >= size; data = data[size:] {
+	for i := at / int64(size); len(data) >= size; i, data = i+1, data[size:] {
 		var v float64
 		switch dtype {
 		case "F64":
@@ -241,8 +250,8 @@ func (n *nonFinite) scan(dtype string, data []byte) {
 			return
 		}
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			if n.bad == 0 {
-				n.first, n.value = n.seen, v
+			if n.bad == 0 || i < n.first {
+				n.first, n.value = i, v
 			}
 			n.bad++
 		}

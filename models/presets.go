@@ -27,3 +27,16 @@ func SmallRecipe(scale string, plain bool) (Recipe, error) {
 	}
 	return r, nil
 }
+
+// PaperPlainRecipe is how the reference trains its plain classifier own_2025 on CIFAR-10 or CIFAR-100 (spec: training 7), for a network such as
+// CIFAR10WRN(28, 10), which gets BlurPool. frozenBN repeats a mistake of the reference, see Recipe.FrozenBN.
+//
+// Deviations: the last, partial batch of an epoch is left out, and the best weights are chosen on held-out training images, not on the test set.
+func PaperPlainRecipe(net WRN, frozenBN bool) Recipe {
+	net.BlurPool = true
+	return Recipe{
+		Net: net, Epochs: 120, Batch: 128, PeakLR: 0.045, Warmup: 40. / 120, CosineWarmup: true, FirstLR: 5e-6, FinalLR: 1e-4,
+		Momentum: 0.9, WeightDecay: 5e-4, DecayAll: true, Crop: 4, Flip: true, Mixup: 0.2, LabelSmoothing: 0.1, FrozenBN: frozenBN,
+		HeldOut: 1000, Seed: 20230604,
+	}
+}

@@ -10,6 +10,7 @@ import (
 	"carsokit/checkpoints"
 	"carsokit/data"
 	"carsokit/internal/nn"
+	"carsokit/internal/optim"
 	"carsokit/internal/rng"
 
 	"github.com/gomlx/compute"
@@ -19,7 +20,8 @@ import (
 
 // Recipe is how a classifier is trained: plainly (Steps 0) or adversarially, by FGSM from a random start (Steps 1: "fast" adversarial
 // training, Wong et al. 2020) or PGD (Steps > 1), with SGD, Nesterov momentum, a one-cycle learning rate and an exponential moving average of the
-// weights, which is what is shipped. Its fields and the seed decide the result.
+// weights, which is what is shipped. PaperPlainRecipe is the reference's for its plain classifiers, to which the later fields belong. The fields and the seed
+// decide the result.
 type Recipe struct {
 	Net         WRN      `json:"net"`
 	Epochs      int      `json:"epochs"`
@@ -28,14 +30,24 @@ type Recipe struct {
 	Steps       int      `json:"attack_steps"` // 0: no adversary
 	StepSize    float64  `json:"attack_step"`  // in [0,1] units; 1.25·Eps for one step
 	PeakLR      float64  `json:"peak_lr"`
-	Warmup      float64  `json:"warmup"` // share of the run in which the rate rises linearly to PeakLR; then it falls along a half cosine to 0
+	Warmup      float64  `json:"warmup"` // share of the run in which the rate rises to PeakLR; then it falls along a half cosine
 	Momentum    float64  `json:"momentum"`
 	WeightDecay float64  `json:"weight_decay"` // on kernels and the linear weight only
-	EMA         float64  `json:"ema"`          // decay per step
+	EMA         float64  `json:"ema"`          // decay per step; 0: the weights themselves
 	Crop        int      `json:"crop"`
 	Flip        bool     `json:"flip"`
 	HeldOut     int      `json:"held_out"` // training images kept apart, on which robustness is watched
 	Seed        rng.Seed `json:"seed"`
+
+	CosineWarmup   bool    `json:"cosine_warmup,omitempty"`   // the rate rises from FirstLR along a half cosine, not linearly from 0
+	FirstLR        float64 `json:"first_lr,omitempty"`        // with CosineWarmup
+	FinalLR        float64 `json:"final_lr,omitempty"`        // what the rate falls to
+	DecayAll       bool    `json:"decay_all,omitempty"`       // weight decay on every parameter, BatchNorm's and biases too, as PyTorch's optimisers do
+	Mixup          float64 `json:"mixup,omitempty"`           // alpha of Beta(alpha, alpha), in (0,1]; 0: no mixing. Plain training only
+	LabelSmoothing float64 `json:"label_smoothing,omitempty"` // share of a label that is spread over all classes
+	// FrozenBN copies a mistake of the reference's plain training: after the first epoch the network is never put back into training mode, so that
+	// BatchNorm normalises by running statistics that no longer move.
+	FrozenBN bool `json:"frozen_bn_after_epoch_0,omitempty"`
 }
 
 // Validate reports the first setting that cannot be.
@@ -57,6 +69,10 @@ func (r Recipe) Validate() error {
 		{r.Momentum < 0 || r.Momentum >= 1, "momentum must be in [0,1)"},
 		{r.EMA < 0 || r.EMA >= 1, "ema must be in [0,1)"},
 		{r.HeldOut < 0, "held_out must not be negative"},
+		{r.FirstLR < 0 || r.FinalLR < 0, "first_lr and final_lr must not be negative"},
+		{r.Mixup < 0 || r.Mixup > 1, "mixup must be in [0,1]"},
+		{r.Mixup > 0 && r.Steps > 0, "mixup is for plain training: attack_steps must be 0"},
+		{r.LabelSmoothing < 0 || r.LabelSmoothing >= 1, "label_smoothing must be in [0,1)"},
 	} {
 		if c.bad {
 			return fmt.Errorf("training recipe: %s", c.what)
@@ -65,13 +81,31 @@ func (r Recipe) Validate() error {
 	return nil
 }
 
-// LR is the learning rate of a step of a run of total steps.
+// LR is the learning rate of a step, counted from 0, of a run of total steps. With CosineWarmup it is the reference's for plain training: the warm-up has a
+// whole number of steps, and the rates are those at the steps' beginnings; otherwise those at their middles.
 func (r Recipe) LR(step, total int) float64 {
+	cosine := func(from, to, t float64) float64 { return to + (from-to)*0.5*(1+math.Cos(math.Pi*t)) }
+	if r.CosineWarmup {
+		up := int(math.Round(r.Warmup * float64(total)))
+		if step < up {
+			return cosine(r.FirstLR, r.PeakLR, float64(step)/float64(up))
+		}
+		return cosine(r.PeakLR, r.FinalLR, float64(step-up)/float64(total-up))
+	}
 	t := (float64(step) + 0.5) / float64(total)
 	if t < r.Warmup {
 		return r.PeakLR * t / r.Warmup
 	}
-	return r.PeakLR * 0.5 * (1 + math.Cos(math.Pi*(t-r.Warmup)/(1-r.Warmup)))
+	return cosine(r.PeakLR, r.FinalLR, (t-r.Warmup)/(1-r.Warmup))
+}
+
+// optimiser is the rule of a parameter.
+func (r Recipe) optimiser(p nn.Param) optim.SGD {
+	o := optim.SGD{Momentum: r.Momentum, Nesterov: true}
+	if r.DecayAll || p.Kind == nn.ConvKernel || p.Kind == nn.LinearWeight {
+		o.WeightDecay = r.WeightDecay
+	}
+	return o
 }
 
 // Scopes of a training store.
@@ -94,7 +128,8 @@ type Trainer struct {
 	step    int
 	since   tally
 	exec    *model.Exec
-	start   []float32 // the random start of the attack, in [-1,1]
+	frozen  *model.Exec // the step with frozen BatchNorm
+	start   []float32   // the random start of the attack, in [-1,1]
 	x       []float32
 	y       []int32
 }
@@ -140,8 +175,16 @@ func NewTrainer(be compute.Backend, r Recipe, set *data.Set, dir string) (*Train
 	if err := t.restore(dir, set.Digest); err != nil {
 		return nil, err
 	}
-	if t.exec, err = model.NewExec(be, t.Store, t.stepGraph); err != nil {
-		return nil, fmt.Errorf("training %s: building the step: %w", r.Net, err)
+	for _, exec := range []struct { // compiled when first called
+		at     **model.Exec
+		frozen bool
+	}{{&t.exec, false}, {&t.frozen, true}} {
+		*exec.at, err = model.NewExec(be, t.Store, func(_ *model.Scope, x, targets, start, lr *node) (loss, correct *node) {
+			return t.stepGraph(exec.frozen, x, targets, start, lr)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("training %s: building the step: %w", r.Net, err)
+		}
 	}
 	return t, nil
 }
@@ -218,15 +261,20 @@ func (t *Trainer) Advance(ctx context.Context) (loss, correct float64, err error
 		return 0, 0, err
 	}
 	t.Recipe.Seed.Child("start", t.step).Symmetric(t.start)
+	targets, mixed := t.Recipe.mix(t.step, t.x, t.y)
 	s := t.Recipe.Net.Size
 	b := t.Recipe.Batch
 	in := []*tensors.Tensor{
-		tensors.FromFlatDataAndDimensions(t.x, b, s, s, 3),
-		tensors.FromFlatDataAndDimensions(t.y, b),
+		tensors.FromFlatDataAndDimensions(mixed, b, s, s, 3),
+		tensors.FromFlatDataAndDimensions(targets, b, t.Recipe.Net.Classes),
 		tensors.FromFlatDataAndDimensions(t.start, b, s, s, 3),
 		tensors.FromScalar(float32(t.Recipe.LR(t.step, t.Total()))),
 	}
-	out, err := t.exec.Call(in[0], in[1], in[2], in[3])
+	exec := t.exec
+	if t.Recipe.FrozenBN && t.step >= per {
+		exec = t.frozen
+	}
+	out, err := exec.Call(in[0], in[1], in[2], in[3])
 	for _, v := range in {
 		v.MustFinalizeAll()
 	}

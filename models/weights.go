@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"slices"
 
 	"carsokit/checkpoints"
 	"carsokit/internal/nn"
@@ -20,19 +21,26 @@ func Specs(ps []nn.Param) []checkpoints.Spec {
 	return specs
 }
 
-// LoadParams reads the parameters ps from a weight file into scope, strictly: missing, unexpected and misshapen tensors are errors. Frozen
-// variables are not trainable.
+// LoadParams reads the parameters ps from a weight file into scope, strictly: missing, unexpected and misshapen tensors are errors, and so are numbers
+// that are not finite. The prefixes "module." and "model." of PyTorch's wrappers are removed from names. Frozen variables are not trainable.
 func LoadParams(f *checkpoints.File, scope *model.Scope, ps []nn.Param, frozen bool) error {
-	if err := checkpoints.Match(f.Specs(), Specs(ps)).Err(); err != nil {
+	fit := checkpoints.Match(f.Specs(), Specs(ps), "module.", "model.")
+	if err := fit.Err(); err != nil {
 		return err
 	}
 	for _, p := range ps {
 		if p.Kind == nn.BNCount {
 			continue
 		}
-		v, _, err := f.Float32s(p.Name)
+		v, _, err := f.Float32s(fit.Source[p.Name])
 		if err != nil {
 			return err
+		}
+		if i := slices.IndexFunc(v, func(x float32) bool { return x-x != 0 }); i >= 0 {
+			return fmt.Errorf("tensor %q: value %d is %g: the file is damaged or its training diverged; get it again", fit.Source[p.Name], i, v[i])
+		}
+		if p.Kind == nn.BlurFilter && !slices.Equal(v, p.Init(0)) {
+			return fmt.Errorf("tensor %q is another blur than [1 2 1]x[1 2 1]/16, the only one that this network has", fit.Source[p.Name])
 		}
 		if err := nn.Set(scope, p, v, frozen); err != nil {
 			return err
@@ -47,6 +55,10 @@ func ExportParams(scope *model.Scope, ps []nn.Param) ([]checkpoints.Tensor, erro
 	for _, p := range ps {
 		if p.Kind == nn.BNCount { // PyTorch keeps a step count that no computation here uses
 			ts = append(ts, checkpoints.I64(p.Name, p.Shape, []int64{0}))
+			continue
+		}
+		if p.Kind == nn.BlurFilter {
+			ts = append(ts, checkpoints.F32(p.Name, p.Shape, p.Init(0)))
 			continue
 		}
 		v, err := nn.Get(scope, p)

@@ -18,17 +18,33 @@ type WRN struct {
 	Mean       [3]float32 `json:"mean"`        // normalisation inside the network, per channel of [0,1] pixels
 	Std        [3]float32 `json:"std"`         //
 	BNMomentum float64    `json:"bn_momentum"` // PyTorch's: the share of the new batch; used in training only
+	// BlurPool puts a 3x3 blur before every strided convolution, as the authors' recipe of the plain classifier does. Tensor names differ with it.
+	BlurPool bool `json:"blurpool,omitempty"`
 }
 
 // Channel means and standard deviations of the reference, which are inside its networks (spec: data 1).
 var (
-	CIFAR10Mean = [3]float32{0.4914, 0.4822, 0.4465}
-	CIFAR10Std  = [3]float32{0.2471, 0.2435, 0.2616}
+	CIFAR10Mean      = [3]float32{0.4914, 0.4822, 0.4465}
+	CIFAR10Std       = [3]float32{0.2471, 0.2435, 0.2616}
+	CIFAR100Mean     = [3]float32{0.5071, 0.4865, 0.4409}
+	CIFAR100Std      = [3]float32{0.2673, 0.2564, 0.2762}
+	TinyImageNetMean = [3]float32{0.4802, 0.4481, 0.3975}
+	TinyImageNetStd  = [3]float32{0.2302, 0.2265, 0.2262}
 )
 
 // CIFAR10WRN is a network for CIFAR-10 of the given depth and width.
 func CIFAR10WRN(depth, width int) WRN {
 	return WRN{Depth: depth, Width: width, Classes: 10, Size: 32, Mean: CIFAR10Mean, Std: CIFAR10Std, BNMomentum: 0.1}
+}
+
+// CIFAR100WRN is a network for CIFAR-100 of the given depth and width.
+func CIFAR100WRN(depth, width int) WRN {
+	return WRN{Depth: depth, Width: width, Classes: 100, Size: 32, Mean: CIFAR100Mean, Std: CIFAR100Std, BNMomentum: 0.1}
+}
+
+// TinyImageNetWRN is a network for TinyImageNet-200 of the given depth and width.
+func TinyImageNetWRN(depth, width int) WRN {
+	return WRN{Depth: depth, Width: width, Classes: 200, Size: 64, Mean: TinyImageNetMean, Std: TinyImageNetStd, BNMomentum: 0.1}
 }
 
 // Validate reports the first field that cannot be.
@@ -50,7 +66,13 @@ func (w WRN) Validate() error {
 	return nil
 }
 
-func (w WRN) String() string { return fmt.Sprintf("WRN-%d-%d", w.Depth, w.Width) }
+func (w WRN) String() string {
+	s := fmt.Sprintf("WRN-%d-%d", w.Depth, w.Width)
+	if w.BlurPool {
+		s += " with BlurPool"
+	}
+	return s
+}
 
 // block is one residual block.
 type block struct {
@@ -82,17 +104,27 @@ func (w WRN) Params() []nn.Param {
 	ps := []nn.Param{nn.Conv("init_conv", 3, 16, 3)}
 	for _, b := range w.blocks() {
 		ps = append(ps, nn.BN(b.name+"batchnorm_0", b.in)...)
-		ps = append(ps, nn.Conv(b.name+"conv_0", b.in, b.out, 3))
+		ps = append(ps, w.conv(b, "conv_0", 3)...)
 		ps = append(ps, nn.BN(b.name+"batchnorm_1", b.out)...)
 		ps = append(ps, nn.Conv(b.name+"conv_1", b.out, b.out, 3))
 		if b.shortcut {
-			ps = append(ps, nn.Conv(b.name+"shortcut", b.in, b.out, 1))
+			ps = append(ps, w.conv(b, "shortcut", 1)...)
 		}
 	}
 	last := 64 * w.Width
 	ps = append(ps, nn.BN("batchnorm", last)...)
 	return append(ps, nn.Linear("logits", last, w.Classes, true)...)
 }
+
+// conv lists the state of a convolution that has its block's stride.
+func (w WRN) conv(b block, name string, k int) []nn.Param {
+	if w.blurred(b) {
+		return nn.BlurConv(b.name+name, b.in, b.out, k)
+	}
+	return []nn.Param{nn.Conv(b.name+name, b.in, b.out, k)}
+}
+
+func (w WRN) blurred(b block) bool { return w.BlurPool && b.stride > 1 }
 
 // Tap is a representation that may condition a purifier: the raw output of a convolution.
 type Tap struct {

@@ -81,3 +81,16 @@ func Grid(rows [][]image.Image, rowTitles, colTitles []string, zoom int) image.I
 	}
 	return out
 }
+
+// RGB draws the pixels v of an image of width w, row by row with three channels, as scale·v + shift, clipped to [0,1].
+func RGB(v []float32, w int, scale, shift float32) image.Image {
+	img := image.NewRGBA(image.Rect(0, 0, w, len(v)/3/w))
+	for i := 0; i+2 < len(v); i += 3 {
+		var c [3]uint8
+		for k := range c {
+			c[k] = uint8(255*min(max(scale*v[i+k]+shift, 0), 1) + 0.5)
+		}
+		img.SetRGBA(i/3%w, i/3/w, color.RGBA{c[0], c[1], c[2], 255})
+	}
+	return img
+}

@@ -96,3 +96,18 @@ func TestWrap(t *testing.T) {
 		t.Errorf("%q", lines)
 	}
 }
+
+func TestRGB(t *testing.T) {
+	img := RGB([]float32{0, 0.5, 1, -1, 2, 0.25, 0, 0, 0, 1, 1, 1}, 2, 0.5, 0.5)
+	if b := img.Bounds(); b.Dx() != 2 || b.Dy() != 2 {
+		t.Fatalf("%v", b)
+	}
+	for _, c := range []struct {
+		x, y int
+		want color.RGBA
+	}{{0, 0, color.RGBA{128, 191, 255, 255}}, {1, 0, color.RGBA{0, 255, 159, 255}}, {0, 1, color.RGBA{128, 128, 128, 255}}, {1, 1, color.RGBA{255, 255, 255, 255}}} {
+		if got := img.At(c.x, c.y); got != c.want {
+			t.Errorf("pixel %d,%d is %v, want %v", c.x, c.y, got, c.want)
+		}
+	}
+}

@@ -99,7 +99,7 @@ func TestEndToEnd(t *testing.T) {
 	}
 	straight := classifier("straight", false)
 	sameWeights(t, filepath.Join(straight, models.BestFile), filepath.Join(classifier("stopped", true), models.BestFile))
-	if err := checkpoints.Convert(filepath.Join(straight, models.BestFile), filepath.Join(weights, s.Classifier), true); err != nil {
+	if _, err := checkpoints.Convert(filepath.Join(straight, models.BestFile), filepath.Join(weights, s.Classifier), checkpoints.Conversion{DType: "F16"}); err != nil {
 		t.Fatal(err)
 	}
 

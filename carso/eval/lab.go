@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"carsokit/attacks"
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
 	"carsokit/data"
@@ -61,6 +62,27 @@ func (l *Lab) Ask(ctx context.Context, q Question, progress func(done int, words
 		}
 	}
 	return Ensure(ctx, l.Backend, l.Store, l.known, job, o)
+}
+
+// Output opens one output of a row's system, on the weights that ship: Classifier, DrawFree or an aggregation.
+func (l *Lab) Output(row, name string) (attacks.Classifier, error) {
+	job, err := NewJob(l.Backend, Question{Scenario: "a", Row: row, Column: "clean", Scale: "tiny"}, l.Set)
+	if err != nil {
+		return nil, err
+	}
+	return job.System.Output(name)
+}
+
+// Batch is the first n test images, ready to be attacked; all where there are fewer.
+func (l *Lab) Batch(n int) attacks.Batch {
+	s := l.Set
+	n = min(n, s.Len())
+	b := attacks.Batch{X: make([]float32, n*s.H*s.W*3), Y: s.Labels[:n:n], ID: make([]int, n), H: s.H, W: s.W, C: 3}
+	for i := range b.ID {
+		b.ID[i] = i
+	}
+	s.Floats(b.X, b.ID...)
+	return b
 }
 
 // Runs returns all records: the program's own and those made here.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"image"
-	"image/color"
 
 	"carsokit/attacks"
 	"carsokit/carso"
@@ -95,16 +94,16 @@ func (l *Lab) Pictures(ctx context.Context, q Question, at []int) ([]Picture, er
 	for k, i := range at {
 		p := Picture{Index: i, Label: int(b.Y[k]), NaN: out.Diag[0][k].NaNStart,
 			CleanClass: int(attacks.Predict(cleanLogits[k*classes : (k+1)*classes])), AttackedClass: int(attacks.Predict(attackedLogits[k*classes : (k+1)*classes])),
-			Clean: picture(b.X[k*n:(k+1)*n], s.W, 1, 0), Attacked: picture(points[k*n:(k+1)*n], s.W, 1, 0)}
+			Clean: plots.RGB(b.X[k*n:(k+1)*n], s.W, 1, 0), Attacked: plots.RGB(points[k*n:(k+1)*n], s.W, 1, 0)}
 		delta := make([]float32, n)
 		for v := range delta {
 			delta[v] = points[k*n+v] - b.X[k*n+v]
 		}
-		p.Perturbation = picture(delta, s.W, float32(0.5/q.Eps), 0.5)
+		p.Perturbation = plots.RGB(delta, s.W, float32(0.5/q.Eps), 0.5)
 		for m := range d.Samples {
 			from := (k*d.Samples + m) * n
-			p.FromClean = append(p.FromClean, picture(cleanImages[from:from+n], s.W, 1, 0))
-			p.FromAttack = append(p.FromAttack, picture(attackedImages[from:from+n], s.W, 1, 0))
+			p.FromClean = append(p.FromClean, plots.RGB(cleanImages[from:from+n], s.W, 1, 0))
+			p.FromAttack = append(p.FromAttack, plots.RGB(attackedImages[from:from+n], s.W, 1, 0))
 		}
 		ps = append(ps, p)
 	}
@@ -120,17 +119,4 @@ func Grid(ps []Picture, classes []string, zoom int) image.Image {
 		titles = append(titles, fmt.Sprintf("%s: %s, attacked %s", classes[p.Label], classes[p.CleanClass], classes[p.AttackedClass]))
 	}
 	return plots.Grid(rows, titles, []string{"clean", "attacked", "perturbation", "purified, from clean", "purified, from attacked"}, zoom)
-}
-
-// picture draws values v [H,W,3] as scale·v + shift in [0,1].
-func picture(v []float32, w int, scale, shift float32) image.Image {
-	img := image.NewRGBA(image.Rect(0, 0, w, len(v)/3/w))
-	for i := 0; i < len(v); i += 3 {
-		var c [3]uint8
-		for k := range c {
-			c[k] = uint8(255*min(max(scale*v[i+k]+shift, 0), 1) + 0.5)
-		}
-		img.SetRGBA(i/3%w, i/3/w, color.RGBA{c[0], c[1], c[2], 255})
-	}
-	return img
 }

@@ -101,13 +101,13 @@ func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
 
 // open loads the weights that a question needs.
 func open(q Question) (System, error) {
-	s, err := carso.FindScenario(q.Scenario)
+	s, err := carso.FindScenario(q.Scenario, q.Scale)
 	if err != nil {
 		return System{}, err
 	}
 	var sys System
 	weight := func(role, file string) error {
-		f, err := q.Weights(file)
+		f, err := q.Weights.Open(file)
 		if err != nil {
 			return err
 		}
@@ -121,11 +121,14 @@ func open(q Question) (System, error) {
 		if q.Row == "plain" {
 			file = s.Plain
 		}
-		f, err := q.Weights(file)
+		if file == "" {
+			return sys, fmt.Errorf("scenario %s has no plain classifier", s.ID)
+		}
+		f, err := q.Weights.Open(file)
 		if err != nil {
 			return sys, err
 		}
-		c, err := carso.OpenClassifier(model.NewStore(), "/f", f)
+		c, err := carso.OpenClassifier(model.NewStore(), "/f", f, file)
 		if err = errors.Join(err, f.Close()); err != nil {
 			return sys, err
 		}
@@ -148,6 +151,9 @@ func open(q Question) (System, error) {
 		return d.With(carso.Aggregation(name))
 	}
 	err = weight("classifier", s.Classifier)
+	if s.Final != "" {
+		err = errors.Join(err, weight("final", s.Final))
+	}
 	for _, p := range d.Parts() {
 		if !p.TrainOnly {
 			err = errors.Join(err, weight(p.Name, carso.PartFile(s.Stem, p.Name)))

@@ -244,6 +244,16 @@ func wilson(p, n float64) (lo, hi float64) {
 	return max(0, min(p, centre-half)), min(1, max(p, centre+half))
 }
 
+// Proportion is the percentage k of n with its Wilson interval; no estimate where n is not positive.
+func Proportion(k, n int) Estimate {
+	if n < 1 {
+		return Estimate{}
+	}
+	p := float64(k) / float64(n)
+	lo, hi := wilson(p, float64(n))
+	return Estimate{Value: 100 * p, Lo: 100 * lo, Hi: 100 * hi, N: n}
+}
+
 // Estimate computes the score over the run's images: the mean over images of their share of correct passes. Images are the units: the
 // interval is Wilson's for one pass per image, and for several it is Wilson's with the number of trials that explains the spread
 // between images, at least one per image and at most one per pass.

@@ -10,12 +10,15 @@ import (
 	"path/filepath"
 	"strings"
 
+	checks "carsokit/attacks/check"
 	"carsokit/carso"
 	"carsokit/carso/eval"
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
 	"carsokit/data"
 	"carsokit/internal/xlaenv"
+
+	"github.com/gomlx/compute"
 )
 
 // recordsDir is where evaluations are kept unless something else is said; those behind published numbers are part of the program (paper.Committed).
@@ -41,6 +44,7 @@ func evalCommand(ctx context.Context, args []string) error {
 	plan := fs.Bool("plan", false, "say what would be computed, and how long that takes at the rate of -rate or of the last evaluation like it, and compute nothing")
 	images := fs.Float64("rate", 0, "-plan: images per second")
 	form := fs.String("progress", "text", "on standard error: text, a line that is rewritten; json, a line a chunk; none")
+	checked := fs.Int("check", 0, "also check on so many images whether the attacks can be believed, and keep the findings beside the records")
 	again := fs.Bool("again", false, "run also what the program's own records already answer")
 	dir := fs.String("data", "", "folder or archive of the data set (default $"+data.Env+", then build/data, then the built-in sample)")
 	if err := parse(fs, args); err != nil {
@@ -108,6 +112,11 @@ func evalCommand(ctx context.Context, args []string) error {
 				}
 			}
 			summary(os.Stdout, run)
+			if *checked > 0 && !*plan {
+				if err := keepFindings(ctx, os.Stdout, be, job, *checked, *records); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return nil
@@ -128,6 +137,20 @@ func tellPlan(job eval.Job, store *record.Store, o eval.Options, dir string, rat
 		rate, source = known[rateName(job.Spec)], "measured when this was last evaluated here"
 	}
 	p.Print(os.Stdout, rate, source)
+	return nil
+}
+
+// keepFindings checks the attacks on a job and writes the findings beside its records.
+func keepFindings(ctx context.Context, w io.Writer, be compute.Backend, job eval.Job, images int, dir string) error {
+	report, err := eval.Findings(ctx, be, job, images, checks.Options{})
+	if err != nil {
+		return err
+	}
+	file, err := eval.SaveFindings(dir, job.Spec, report)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "  checks: %d failed %v, %d warned; %s\n", len(report.Named(checks.Fail)), report.Named(checks.Fail), len(report.Named(checks.Warn)), file)
 	return nil
 }
 

@@ -42,7 +42,7 @@ func trainCommand(ctx context.Context, args []string) error {
 	if err := parse(fs, args[1:]); err != nil {
 		return err
 	}
-	s, err := carso.FindScenario(f.scenario)
+	s, err := carso.FindScenario(f.scenario, f.scale)
 	if err != nil {
 		return err
 	}
@@ -88,14 +88,14 @@ func trainPurifier(ctx context.Context, f trainFlags, s carso.Scenario, set *dat
 	if f.weights != "" {
 		open = carso.Folder(f.weights)
 	}
-	base, err := open(s.Classifier)
+	base, err := open.Open(s.Classifier)
 	if err != nil {
 		return err
 	}
 	defer base.Close()
-	var net models.WRN
-	if err := json.Unmarshal([]byte(base.Meta["config"]), &net); err != nil {
-		return fmt.Errorf("%s: its metadata has no network configuration: %w", s.Classifier, err)
+	net, err := models.ConfigOf(base, s.Classifier)
+	if err != nil {
+		return err
 	}
 	recipe, err := carso.SmallRecipe(f.scale, net)
 	if err != nil {
@@ -159,7 +159,7 @@ func export(_ context.Context, args []string) error {
 	if err := parse(fs, args); err != nil {
 		return err
 	}
-	s, err := carso.FindScenario(*scenario)
+	s, err := carso.FindScenario(*scenario, "small")
 	if err != nil {
 		return err
 	}
@@ -167,7 +167,11 @@ func export(_ context.Context, args []string) error {
 		if c.from == "" {
 			continue
 		}
-		if err := checkpoints.Convert(filepath.Join(c.from, models.BestFile), filepath.Join(*out, c.to), !*full); err != nil {
+		conversion := checkpoints.Conversion{DType: "F16"}
+		if *full {
+			conversion.DType = ""
+		}
+		if _, err := checkpoints.Convert(filepath.Join(c.from, models.BestFile), filepath.Join(*out, c.to), conversion); err != nil {
 			return err
 		}
 		if err := checkpoints.CopyFile(filepath.Join(c.from, training.Curve), filepath.Join(*out, c.to+"."+training.Curve)); err != nil {

@@ -17,28 +17,32 @@ const module = "carsokit/"
 var allowed = map[string][]string{
 	"internal/architecture": {},
 	"internal/atomicfile":   {},
+	"internal/fetch":        {},
 	"internal/rng":          {},
 	"internal/nn":           {"internal/rng"},
+	"internal/optim":        {},
 	"internal/training":     {"internal/atomicfile"},
 	"internal/setup":        {},
 	"internal/goldentest":   {"checkpoints", "internal/setup", "internal/xlaenv"},
 	"internal/xlaenv":       {"internal/setup"},
-	"data":                  {"internal/atomicfile", "internal/rng"},
-	"checkpoints":           {"internal/atomicfile"},
+	"data":                  {"internal/atomicfile", "internal/fetch", "internal/rng"},
+	"checkpoints":           {"internal/atomicfile", "internal/fetch"},
 	"attacks":               {"internal/rng"}, // the contract is its own: no model, no defence
 	"attacks/attacktest":    {"attacks", "internal/rng", "internal/nn"},
-	"models":                {"attacks", "checkpoints", "data", "internal/nn", "internal/rng", "internal/training"},
-	"carso":                 {"attacks", "checkpoints", "data", "internal/nn", "internal/rng", "internal/training", "models"},
+	"attacks/check":         {"attacks", "internal/rng"},
+	"models":                {"attacks", "checkpoints", "data", "internal/nn", "internal/optim", "internal/rng", "internal/training"},
+	"carso":                 {"attacks", "checkpoints", "data", "internal/nn", "internal/optim", "internal/rng", "internal/training", "models"},
 	"carso/record":          {"internal/atomicfile"},
 	"carso/paper":           {"carso/record"},
-	"carso/eval": {"attacks", "carso", "carso/paper", "carso/record", "checkpoints", "data", "internal/rng", "internal/setup", "internal/xlaenv",
+	"carso/eval": {"attacks", "attacks/check", "carso", "carso/paper", "carso/record", "checkpoints", "data", "internal/atomicfile", "internal/rng", "internal/setup", "internal/xlaenv",
 		"models", "plots"},
-	"plots":      {"internal/setup", "carso/record"},
-	"plots/nbui": {"plots"},
+	"internal/bench": {"attacks", "carso", "checkpoints", "data", "internal/rng", "internal/xlaenv", "models", "plots"},
+	"plots":          {"internal/setup", "carso/record"},
+	"plots/nbui":     {"plots"},
 }
 
 // withoutGoMLX may not reach GoMLX, directly or not.
-var withoutGoMLX = []string{"data", "checkpoints", "carso/record", "carso/paper", "plots", "plots/nbui", "internal/training", "internal/rng"}
+var withoutGoMLX = []string{"data", "checkpoints", "carso/record", "carso/paper", "plots", "plots/nbui", "internal/training", "internal/rng", "internal/fetch"}
 
 type listed struct {
 	ImportPath    string

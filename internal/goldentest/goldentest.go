@@ -40,18 +40,39 @@ type Fixture struct {
 	files map[string]*checkpoints.File
 }
 
+// folder is that of all fixtures.
+func folder(t testing.TB) string {
+	t.Helper()
+	if dir := os.Getenv(Folder); dir != "" {
+		return dir
+	}
+	root, err := setup.Root()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(root, "..", "shared", "golden")
+}
+
+// Names lists the fixtures whose names match a pattern, or skips the test if there are none.
+func Names(t testing.TB, pattern string) []string {
+	t.Helper()
+	dirs, err := filepath.Glob(filepath.Join(folder(t), pattern))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(dirs) == 0 {
+		t.Skipf("no golden fixtures %s (set %s)", pattern, Folder)
+	}
+	for i := range dirs {
+		dirs[i] = filepath.Base(dirs[i])
+	}
+	return dirs
+}
+
 // Open finds the fixture of that name, or skips the test.
 func Open(t testing.TB, name string) *Fixture {
 	t.Helper()
-	dir := os.Getenv(Folder)
-	if dir == "" {
-		root, err := setup.Root()
-		if err != nil {
-			t.Fatal(err)
-		}
-		dir = filepath.Join(root, "..", "shared", "golden")
-	}
-	f := &Fixture{Name: name, Dir: filepath.Join(dir, name), t: t, files: map[string]*checkpoints.File{}}
+	f := &Fixture{Name: name, Dir: filepath.Join(folder(t), name), t: t, files: map[string]*checkpoints.File{}}
 	if _, err := os.Stat(f.Dir); err != nil {
 		t.Skipf("no golden fixtures (set %s): %v", Folder, err)
 	}
@@ -86,6 +107,16 @@ func Backend(t testing.TB) compute.Backend {
 	return be
 }
 
+// Go opens the backend in pure Go, on which graphs of a few small images are ready long before XLA has compiled them.
+func Go(t testing.TB) compute.Backend {
+	t.Helper()
+	be, err := compute.NewWithConfig(xlaenv.Go)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return be
+}
+
 // JSON reads a file of JSON, named without its ending.
 func (f *Fixture) JSON(file string, v any) {
 	f.t.Helper()
@@ -113,6 +144,12 @@ func (f *Fixture) File(file string) *checkpoints.File {
 		f.files[file] = open
 	}
 	return f.files[file]
+}
+
+// HasFile reports whether the fixture has a file of tensors.
+func (f *Fixture) HasFile(file string) bool {
+	_, err := os.Stat(filepath.Join(f.Dir, file+".safetensors"))
+	return err == nil
 }
 
 // Has reports whether a file has a tensor.

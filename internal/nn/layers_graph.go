@@ -106,8 +106,24 @@ func Normalize(x *Node, mean, std [3]float32) *Node {
 	return Div(Sub(x, channels(Const(g, mean[:]), x)), channels(Const(g, std[:]), x))
 }
 
+// BinaryCrossEntropy is -x·log(p) - (1-x)·log(1-p) of each value for p = sigmoid(d) and targets x in [0,1], all of one shape. It is computed from d as
+// softplus(d) - x·d: equal to PyTorch's on p except where that clamps its logarithms at -100, and with the gradient p - x at any magnitude.
+func BinaryCrossEntropy(d, x *Node) *Node {
+	softplus := Add(Max(d, ZerosLike(d)), Log1P(Exp(Neg(Abs(d)))))
+	return Sub(softplus, Mul(x, d))
+}
+
+// GaussianKL is the divergence of N(mu, exp(logvar)) from N(0, 1) of each value.
+func GaussianKL(mu, logvar *Node) *Node {
+	return MulScalar(AddScalar(Sub(Add(Square(mu), Exp(logvar)), logvar), -1), 0.5)
+}
+
 // CrossEntropy is -log softmax(logits)_y per sample: logits [B,C], y int32 [B] -> [B].
 func CrossEntropy(logits, y *Node) *Node {
-	oneHot := OneHot(y, logits.Shape().Dimensions[1], logits.DType())
-	return Neg(ReduceSum(Mul(oneHot, LogSoftmax(logits, -1)), -1))
+	return SoftCrossEntropy(logits, OneHot(y, logits.Shape().Dimensions[1], logits.DType()))
+}
+
+// SoftCrossEntropy is -sum over classes of target·log softmax(logits) per sample: logits and targets [B,C] -> [B].
+func SoftCrossEntropy(logits, targets *Node) *Node {
+	return Neg(ReduceSum(Mul(targets, LogSoftmax(logits, -1)), -1))
 }

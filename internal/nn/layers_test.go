@@ -13,18 +13,18 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 )
 
-// backends are the one that the environment gives and GoMLX's own in Go.
+// backends are the one that the environment gives, XLA where its plugin is, and GoMLX's own in Go.
 func backends(t *testing.T) map[string]compute.Backend {
 	t.Helper()
 	be, err := xlaenv.Backend()
 	if err != nil {
 		t.Fatal(err)
 	}
-	goBackend, err := compute.NewWithConfig("go")
+	inGo, err := compute.NewWithConfig(xlaenv.Go)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return map[string]compute.Backend{be.Name(): be, "go": goBackend}
+	return map[string]compute.Backend{be.Name(): be, "go": inGo}
 }
 
 // store holds one variable of each kind that the layers below read.
@@ -32,7 +32,7 @@ func store(t *testing.T) *model.Scope {
 	t.Helper()
 	scope := model.NewStore().Scope("/t")
 	ps := []Param{Conv("c3", 2, 3, 3), Conv("c1", 2, 3, 1), ConvT("t3", 2, 3, 3), ConvT("t2", 2, 3, 2)}
-	ps = append(append(ps, BN("bn", 2)...), Linear("fc", 2, 3, true)...)
+	ps = append(append(append(ps, BN("bn", 2)...), Linear("fc", 2, 3, true)...), BlurConv("blurred", 2, 3, 3)...)
 	if err := Create(scope, ps, 7, false); err != nil {
 		t.Fatal(err)
 	}
@@ -47,8 +47,8 @@ func store(t *testing.T) *model.Scope {
 	return scope
 }
 
-// TestGradients compares the gradient of every layer, with respect to its input and to its weights, with central differences along random
-// directions. float32 differences of a sum of about a hundred terms are good to about 1e-3 of it at a step of 1e-2.
+// TestGradients compares the gradient of every layer and loss, with respect to its input and to its weights, with central differences along random
+// directions, on both backends. float32 differences of a sum of about a hundred terms are good to about 1e-3 of it at a step of 1e-2.
 func TestGradients(t *testing.T) {
 	type layer struct {
 		name  string
@@ -59,12 +59,22 @@ func TestGradients(t *testing.T) {
 	conv := func(name string, stride, lo, hi int) func(Net, *node) *node {
 		return func(n Net, x *node) *node { return n.Conv(x, name, stride, lo, hi) }
 	}
+	even := func(lo, hi int) func(Net, *node) *node {
+		return func(n Net, x *node) *node { return Conv2x2(x, n.Var(x, "t2.weight"), lo, hi) }
+	}
 	image := []int{2, 6, 6, 2}
 	layers := []layer{
 		{"conv 3x3", image, []string{"c3.weight"}, conv("c3", 1, 1, 1)},
 		{"conv 3x3 stride 2, padded right and bottom", image, []string{"c3.weight"}, conv("c3", 2, 0, 1)},
 		{"conv 3x3 unpadded", image, []string{"c3.weight"}, conv("c3", 1, 0, 0)},
 		{"conv 1x1 stride 2", image, []string{"c1.weight"}, conv("c1", 2, 0, 0)},
+		{"conv 3x3 stride 3, padded left and top", image, []string{"c3.weight"}, conv("c3", 3, 2, 0)},
+		{"conv 2x2", image, []string{"t2.weight"}, even(0, 0)},
+		{"conv 2x2, padded right and bottom", image, []string{"t2.weight"}, even(0, 1)},
+		{"conv 2x2, padded left and top", image, []string{"t2.weight"}, even(1, 0)},
+		{"conv 2x2, padded around", image, []string{"t2.weight"}, even(1, 1)},
+		{"blur and conv 3x3 stride 2, padded right and bottom", image, []string{"blurred.conv.weight"}, func(n Net, x *node) *node { return n.BlurConv(x, "blurred", 2, 0, 1) }},
+		{"blur and conv 3x3 stride 1", image, []string{"blurred.conv.weight"}, func(n Net, x *node) *node { return n.BlurConv(x, "blurred", 1, 1, 1) }},
 		{"transposed 3x3 stride 2", image, []string{"t3.weight"}, func(n Net, x *node) *node { return n.ConvTranspose(x, "t3", 2, 0) }},
 		{"transposed 3x3 stride 2, output padding", image, []string{"t3.weight"}, func(n Net, x *node) *node { return n.ConvTranspose(x, "t3", 2, 1) }},
 		{"transposed 3x3 stride 1", image, []string{"t3.weight"}, func(n Net, x *node) *node { return n.ConvTranspose(x, "t3", 1, 0) }},
@@ -74,7 +84,13 @@ func TestGradients(t *testing.T) {
 		{"batch norm of features, training", []int{6, 2}, []string{"bn.weight"}, func(n Net, x *node) *node { n.Train = true; return n.BatchNorm(x, "bn", 0.1) }},
 		{"linear", []int{4, 2}, []string{"fc.weight", "fc.bias"}, func(n Net, x *node) *node { return n.Linear(x, "fc", true) }},
 		{"silu", image, nil, func(_ Net, x *node) *node { return SiLU(x) }},
+		{"leaky relu", image, nil, leakyAwayFromZero},
+		{"normalisation", []int{2, 4, 4, 3}, nil, func(_ Net, x *node) *node { return Normalize(x, [3]float32{0.4, 0.5, 0.6}, [3]float32{0.2, 0.3, 0.5}) }},
 		{"flatten", image, nil, func(_ Net, x *node) *node { return FlattenCHW(x) }},
+		{"cross-entropy", []int{4, 5}, nil, crossEntropyOfIota},
+		{"cross-entropy of shares", []int{4, 5}, nil, softCrossEntropyOfIota},
+		{"binary cross-entropy", image, nil, binaryCrossEntropyOfIota},
+		{"divergence of the posterior", []int{2, 8}, nil, klOfHalves},
 	}
 	for name, be := range backends(t) {
 		for _, l := range layers {
@@ -225,5 +241,121 @@ func TestBadVariables(t *testing.T) {
 	}
 	if _, err := Get(scope, Conv("w", 1, 1, 3)); err == nil {
 		t.Error("a variable that does not exist was read")
+	}
+}
+
+// TestInit: values are uniform in ±1/sqrt(fan-in), where a transposed convolution's fan-in is that of its stored kernel's second dimension: bounds, mean and
+// variance within five standard errors. BatchNorm starts as the identity. One seed gives one value; names tell streams apart.
+func TestInit(t *testing.T) {
+	for _, c := range []struct {
+		p   Param
+		fan int
+	}{
+		{Conv("a", 20, 40, 3), 20 * 9}, {ConvT("b", 20, 40, 3), 40 * 9}, {Linear("c", 50, 200, true)[0], 50}, {Linear("d", 50, 5000, true)[1], 50},
+	} {
+		v := c.p.Init(11)
+		bound := 1 / math.Sqrt(float64(c.fan))
+		var s, s2 float64
+		for _, x := range v {
+			u := float64(x) / bound
+			if math.Abs(u) > 1+1e-6 {
+				t.Fatalf("%s: %g outside ±%g", c.p.Name, x, bound)
+			}
+			s, s2 = s+u, s2+u*u
+		}
+		n := float64(len(v)) // a uniform number in [-1,1] has variance 1/3, its square 4/45
+		if math.Abs(s/n) > 5*math.Sqrt(1/(3*n)) || math.Abs(s2/n-1./3) > 5*math.Sqrt(4/(45*n)) {
+			t.Errorf("%s: mean %g and variance %g of the bound, want 0 and 1/3", c.p.Name, s/n, s2/n)
+		}
+		other := c.p
+		other.Name += "x"
+		if again := c.p.Init(11); again[0] != v[0] || other.Init(11)[0] == v[0] {
+			t.Errorf("%s: the first value is %g, again %g, under another name the same", c.p.Name, v[0], again[0])
+		}
+	}
+	for _, p := range BN("bn", 3) {
+		want := float32(0)
+		if p.Kind == BNWeight || p.Kind == BNVar {
+			want = 1
+		}
+		if v := p.Init(1); p.Kind != BNCount && (v[0] != want || v[2] != want) {
+			t.Errorf("%s starts as %v", p.Name, v)
+		}
+	}
+}
+
+// TestLossValues compares with the definitions in float64, far into both tails: -x·log(p) - (1-x)·log(1-p), and (mu² + exp(v) - v - 1)/2.
+func TestLossValues(t *testing.T) {
+	d := []float32{-80, -20, -1, 0, 0.5, 3, 20, 80}
+	x := []float32{0.25, 1, 0, 0.5, 1, 0.1, 0, 0.75}
+	mu := []float32{0, 1, -2, 0.5, 3, 0, 0, 10}
+	v := []float32{0, 0, 0.5, -3, 1, 5, -10, 0}
+	for name, be := range backends(t) {
+		e, err := model.NewExec(be, model.NewStore(), func(_ *model.Scope, d, x, mu, v *node) []*node { return lossValues(d, x, mu, v) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		vector := func(v []float32) *tensors.Tensor { return tensors.FromFlatDataAndDimensions(v, len(v)) }
+		out, err := e.Call(vector(d), vector(x), vector(mu), vector(v))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range d {
+			p, q := math.Log1p(math.Exp(-float64(d[i]))), math.Log1p(math.Exp(float64(d[i]))) // -log(p), -log(1-p)
+			m, s := float64(mu[i]), float64(v[i])
+			for k, want := range []float64{float64(x[i])*p + (1-float64(x[i]))*q, (m*m + math.Exp(s) - s - 1) / 2} {
+				flat, err := tensors.CopyFlatData[float32](out[k])
+				if err != nil {
+					t.Fatal(err)
+				}
+				if math.Abs(float64(flat[i])-want) > 1e-6*(1+want) { // a few roundings of float32
+					t.Errorf("%s: loss %d at %d is %g, want %g", name, k, i, flat[i], want)
+				}
+			}
+		}
+	}
+}
+
+// TestBlur: away from the border a blurred constant is itself, at the border it loses the share of the filter that lies outside, and the convolution sees
+// the padded, blurred image.
+func TestBlur(t *testing.T) {
+	const side = 4
+	x := make([]float32, side*side)
+	for i := range x {
+		x[i] = 16
+	}
+	edge := []float32{0.75, 1, 1, 1, 1} // with one zero after: 3/4 at the first, 3/4 and 1/4 at the last two
+	edge[3], edge[4] = 0.75, 0.25
+	for name, be := range backends(t) {
+		scope := model.NewStore().Scope("/t")
+		identity := BlurConv("b", 1, 1, 1)
+		if err := Set(scope, identity[1], []float32{1}, false); err != nil {
+			t.Fatal(err)
+		}
+		e, err := model.NewExec(be, scope.Store(), func(_ *model.Scope, x *node) *node { return Net{Scope: scope}.BlurConv(x, "b", 1, 0, 1) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := e.Call1(tensors.FromFlatDataAndDimensions(x, 1, side, side, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := tensors.CopyFlatData[float32](out)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != (side+1)*(side+1) {
+			t.Fatalf("%s: %d values", name, len(got))
+		}
+		for i, v := range got {
+			if want := 16 * edge[i/(side+1)] * edge[i%(side+1)]; v != want {
+				t.Errorf("%s: value %d is %g, want %g", name, i, v, want)
+			}
+		}
+	}
+	for i, v := range BlurConv("b", 2, 3, 3)[0].Init(1) {
+		if want := [9]float32{1, 2, 1, 2, 4, 2, 1, 2, 1}[i%9] / 16; v != want {
+			t.Errorf("filter value %d is %g, want %g", i, v, want)
+		}
 	}
 }

@@ -31,6 +31,7 @@ const (
 	BNMean                   // running mean, a buffer
 	BNVar                    // running (unbiased) variance, a buffer
 	BNCount                  // int64 number of batches; kept only in files
+	BlurFilter               // (channels, 1, 3, 3), the constant of BlurConv; kept only in files
 )
 
 // Param is one tensor of a module's state, under its PyTorch name.
@@ -42,7 +43,10 @@ type Param struct {
 }
 
 // Buffer reports whether the tensor is state that no gradient reaches.
-func (p Param) Buffer() bool { return p.Kind == BNMean || p.Kind == BNVar || p.Kind == BNCount }
+func (p Param) Buffer() bool { return p.Kind == BNMean || p.Kind == BNVar || p.FileOnly() }
+
+// FileOnly reports whether the tensor stands in weight files and no computation here reads it: such a one has no variable.
+func (p Param) FileOnly() bool { return p.Kind == BNCount || p.Kind == BlurFilter }
 
 // Size is the number of elements.
 func (p Param) Size() int {
@@ -67,6 +71,11 @@ func BN(name string, c int) []Param {
 // Conv describes the kernel of a convolution.
 func Conv(name string, in, out, k int) Param {
 	return Param{Name: name + ".weight", Shape: []int{out, in, k, k}, Kind: ConvKernel}
+}
+
+// BlurConv describes the state of a convolution behind a blur, in PyTorch's order: a wrapper of that name holds the filter and the convolution.
+func BlurConv(name string, in, out, k int) []Param {
+	return []Param{{Name: name + ".blur_filter", Shape: []int{in, 1, 3, 3}, Kind: BlurFilter}, Conv(name+".conv", in, out, k)}
 }
 
 // ConvT describes the kernel of a transposed convolution.
@@ -140,6 +149,10 @@ func (p Param) Init(s rng.Seed) []float32 {
 		for i := range v {
 			v[i] = 1
 		}
+	case BlurFilter:
+		for i := range v {
+			v[i] = blurTaps[i/3%3] * blurTaps[i%3]
+		}
 	case ConvKernel, ConvTKernel, LinearWeight, Bias:
 		fan := p.FanIn
 		if p.Kind != Bias {
@@ -166,7 +179,7 @@ func Create(scope *model.Scope, ps []Param, s rng.Seed, frozen bool) error {
 
 // Set creates or overwrites one variable from values in PyTorch's layout.
 func Set(scope *model.Scope, p Param, v []float32, frozen bool) error {
-	if p.Kind == BNCount {
+	if p.FileOnly() {
 		return nil
 	}
 	if len(v) != p.Size() {

@@ -15,6 +15,10 @@ import (
 
 const noInstallVar = "GOMLX_NO_AUTO_INSTALL"
 
+// Go is the configuration of GoMLX's backend in pure Go with one operation at a time. Left to run several at once (compute v0.1.3), convolutions that each hold a
+// worker wait for one another's for ever.
+const Go = "go:ops_sequential"
+
 // Choice says which backend was chosen and why.
 type Choice struct {
 	Config string // GoMLX's configuration, the value of GOMLX_BACKEND: "xla:/path/plugin.so", "go"
@@ -40,11 +44,14 @@ func Prepare() (Choice, error) {
 
 func choose() Choice {
 	if config := os.Getenv(compute.ConfigEnvVar); config != "" {
+		if config == "go" {
+			config = Go
+		}
 		return Choice{Config: config, Source: compute.ConfigEnvVar}
 	}
 	plugin, err := setup.Plugin()
 	if err != nil {
-		return Choice{Config: "go", Source: "fallback",
+		return Choice{Config: Go, Source: "fallback",
 			Notice: "no XLA plugin: using the backend in pure Go, right for small tests and tens of times slower for convolutions (" + err.Error() + ")"}
 	}
 	config := "xla:" + plugin

@@ -26,14 +26,14 @@ func fresh(t *testing.T) string {
 func TestPrepare(t *testing.T) {
 	dir := fresh(t)
 	c, err := Prepare()
-	if err != nil || c.Config != "go" || c.Source != "fallback" || !strings.Contains(c.Notice, "setup.sh") || strings.Contains(c.Notice, "\n") {
+	if err != nil || c.Config != Go || c.Source != "fallback" || !strings.Contains(c.Notice, "setup.sh") || strings.Contains(c.Notice, "\n") {
 		t.Errorf("without a plugin: %+v, %v", c, err)
 	}
-	if os.Getenv("GOMLX_BACKEND") != "go" || os.Getenv(noInstallVar) != "1" {
+	if os.Getenv("GOMLX_BACKEND") != Go || os.Getenv(noInstallVar) != "1" {
 		t.Error("the environment is not set")
 	}
 	again, err := Prepare()
-	if err != nil || again.Config != "go" || again.Source != "GOMLX_BACKEND" {
+	if err != nil || again.Config != Go || again.Source != "GOMLX_BACKEND" {
 		t.Errorf("second call: %+v, %v", again, err)
 	}
 

@@ -1,0 +1,65 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	checks "carsokit/attacks/check"
+)
+
+// TestReportsInDocuments: the blocks between <!-- report ... --> comments of docs/checks.md are the pages of the stored reports that they name, written anew with -update.
+// The shipped classifier, which is sound, is accused of nothing.
+func TestReportsInDocuments(t *testing.T) {
+	path := filepath.Join("..", "..", "docs", "checks.md")
+	old, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out strings.Builder
+	for rest := string(old); ; {
+		before, after, found := strings.Cut(rest, "<!-- report ")
+		out.WriteString(before)
+		if !found {
+			break
+		}
+		name, after, ok := strings.Cut(after, " -->\n")
+		_, rest, found = strings.Cut(after, "<!-- /report -->")
+		if !ok || !found {
+			t.Fatalf("%s: a report block is not closed", path)
+		}
+		r := report(t, name)
+		fmt.Fprintf(&out, "<!-- report %s -->\n", name)
+		if err := r.Render(&out, "markdown"); err != nil {
+			t.Fatal(err)
+		}
+		out.WriteString("<!-- /report -->")
+	}
+	if out.String() != string(old) {
+		if !*update {
+			t.Errorf("%s does not say what the reports say; go test ./cmd/carso -run Documents -update", path)
+		} else if err := os.WriteFile(path, []byte(out.String()), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if failed := report(t, "a-classifier").Named(checks.Fail); len(failed) > 0 {
+		t.Errorf("the shipped classifier fails %v", failed)
+	}
+}
+
+// report reads a stored report of docs/checks.
+func report(t *testing.T, name string) *checks.Report {
+	t.Helper()
+	f, err := os.Open(filepath.Join("..", "..", "docs", "checks", name+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	r, err := checks.Read(f)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return r
+}

@@ -1,0 +1,247 @@
+"""The PyTorch side of the paired benchmark: the reference's networks and operations in plain PyTorch.
+
+Reads one JSON request a line, {"case": "pgd-step", "width": 2, "batch": 64, "threads": 2, "compile": false}, runs the case once and answers
+{"seconds": 0.12}. Models and inputs are made on the first request of their kind, outside the timing. Weights are random: only time is measured.
+"""
+import json
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+N, DRAWS, EPS = 8, 20, 8 / 255
+COND, LATENT, CHANNELS = 128, 32, 96  # the small purifier of carso.SmallRecipe
+
+
+class Block(nn.Module):
+    def __init__(self, cin, cout, stride):
+        super().__init__()
+        self.stride = stride
+        self.bn0, self.bn1 = nn.BatchNorm2d(cin), nn.BatchNorm2d(cout)
+        self.conv0 = nn.Conv2d(cin, cout, 3, stride, 1 if stride == 1 else 0, bias=False)
+        self.conv1 = nn.Conv2d(cout, cout, 3, 1, 1, bias=False)
+        self.shortcut = nn.Conv2d(cin, cout, 1, stride, bias=False) if cin != cout else None
+
+    def forward(self, x, taps):
+        v = F.silu(self.bn0(x))
+        residual = x if self.shortcut is None else self.shortcut(v)
+        if self.stride == 2:
+            v = F.pad(v, (0, 1, 0, 1))
+        a = self.conv0(v)
+        b = self.conv1(F.silu(self.bn1(a)))
+        taps += [a, b] + ([residual] if self.stride == 2 else [])
+        return residual + b
+
+
+class WRN(nn.Module):
+    """WRN-10-width, normalisation inside."""
+
+    def __init__(self, width, classes=10):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor([0.4914, 0.4822, 0.4465]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.2471, 0.2435, 0.2616]).view(1, 3, 1, 1))
+        self.init_conv = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
+        sizes = [16, 16 * width, 32 * width, 64 * width]
+        self.blocks = nn.ModuleList(Block(sizes[g], sizes[g + 1], 1 if g == 0 else 2) for g in range(3))
+        self.bn = nn.BatchNorm2d(sizes[3])
+        self.head = nn.Linear(sizes[3], classes)
+
+    def forward(self, x, taps=None):
+        taps = [] if taps is None else taps
+        h = self.init_conv((x - self.mean) / self.std)
+        for b in self.blocks:
+            h = b(h, taps)
+        return self.head(F.silu(self.bn(h)).mean((2, 3)))
+
+
+def conv_block(cin, cout, stride=1, pad=0):
+    return nn.Sequential(nn.Conv2d(cin, cout, 3, stride, pad, bias=False), nn.BatchNorm2d(cout), nn.LeakyReLU(0.2))
+
+
+def fcn(cin, cout):
+    return nn.Sequential(nn.Linear(cin, cout, bias=False), nn.BatchNorm1d(cout), nn.LeakyReLU(0.2))
+
+
+class Purifier(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        half = lambda c: (c + 1) // 2
+        self.compressors, flat = nn.ModuleList(), 0
+        for c, side in 2 * [(16 * width, 32)] + 3 * [(32 * width, 16)] + 3 * [(64 * width, 8)]:
+            layers, k = [], c
+            for _ in range(3):
+                layers.append(conv_block(k, half(k)))
+                k = half(k)
+            self.compressors.append(nn.Sequential(*layers))
+            flat += k * (side - 6) ** 2
+        self.fc = fcn(flat, COND)
+        self.image = nn.Sequential(conv_block(3, 6, 2, 1), conv_block(6, 12, 2, 1))
+        self.joint = fcn(12 * 64 + COND, LATENT)
+        self.mu, self.logvar = nn.Linear(LATENT, LATENT), nn.Linear(LATENT, LATENT)
+        self.first = nn.Linear(LATENT + COND, CHANNELS * 9)
+        ch = [CHANNELS, CHANNELS, CHANNELS // 2, CHANNELS // 4, CHANNELS // 8]
+        up = lambda i: nn.Sequential(nn.ConvTranspose2d(ch[i], ch[i + 1], 3, 2, 1, bias=False), nn.BatchNorm2d(ch[i + 1]), nn.LeakyReLU(0.2))
+        self.up = nn.Sequential(*[up(i) for i in range(4)])
+        self.last = nn.ConvTranspose2d(ch[4], 3, 2, 1, 1)
+
+    def condition(self, taps):
+        return self.fc(torch.cat([c(t).flatten(1) for c, t in zip(self.compressors, taps)], 1))
+
+    def decode(self, z, c):
+        h = F.leaky_relu(self.first(torch.cat([z, c], 1)), 0.2).view(-1, CHANNELS, 3, 3)
+        return self.last(self.up(h))
+
+
+class Carso(nn.Module):
+    """End to end, under a log-sum over samples: what an aggregation costs is nothing beside the passes."""
+
+    def __init__(self, f, purifier):
+        super().__init__()
+        self.f, self.p = f, purifier
+
+    def forward(self, x, z):
+        taps = []
+        self.f(x, taps)
+        c = self.p.condition(taps)
+        c = c.unsqueeze(1).expand(-1, N, -1).reshape(-1, COND)
+        logits = self.f(torch.sigmoid(self.p.decode(z.reshape(-1, LATENT), c)))
+        return torch.logsumexp(logits.view(x.shape[0], N, -1), 1)
+
+
+def ce_gradient(model, x, y, *noise):
+    x = x.detach().requires_grad_()
+    logits = model(x, *noise)
+    loss = F.cross_entropy(logits, y, reduction="none")
+    return torch.autograd.grad(loss.sum(), x)[0], loss.detach(), logits.detach()
+
+
+def apgd(gradient, x, y, steps):
+    """APGD on the cross-entropy, l_inf, as AutoAttack runs it; gradient(x) -> (gradient, loss, logits)."""
+    n = x.shape[0]
+    column = (n, 1, 1, 1)
+    t = 2 * torch.rand_like(x) - 1
+    adv = (x + EPS * t / t.abs().amax((1, 2, 3), keepdim=True)).clamp(0, 1)
+    g, loss, logits = gradient(adv)
+    best, best_g, best_loss = adv.clone(), g.clone(), loss.clone()
+    best_adv = adv.clone()
+    step = torch.full(column, 2 * EPS)
+    old = adv.clone()
+    until, least, decrease = max(int(0.22 * steps), 1), max(int(0.06 * steps), 1), max(int(0.03 * steps), 1)
+    history, check_loss, reduced, since = torch.zeros(steps, n), loss.clone(), torch.ones(n, dtype=torch.bool), 0
+    for i in range(steps):
+        momentum = 0.75 if i else 1.0
+        z = torch.min(torch.max(adv + step * g.sign(), x - EPS), x + EPS).clamp(0, 1)
+        new = adv + momentum * (z - adv) + (1 - momentum) * (adv - old)
+        old, adv = adv, torch.min(torch.max(new, x - EPS), x + EPS).clamp(0, 1)
+        g, loss, logits = gradient(adv)
+        wrong = logits.argmax(1) != y
+        best_adv[wrong] = adv[wrong]
+        history[i] = loss
+        better = loss > best_loss
+        best[better], best_g[better], best_loss[better] = adv[better], g[better], loss[better]
+        since += 1
+        if since == until:
+            rising = sum((history[k] > history[k - 1]).float() for k in range(max(i - until + 1, 1), i + 1))
+            halve = (rising <= 0.75 * until) | (~reduced & (check_loss >= best_loss))
+            check_loss, reduced = best_loss.clone(), halve
+            step[halve] /= 2
+            adv[halve], g[halve] = best[halve], best_g[halve]
+            since, until = 0, max(until - decrease, least)
+    return best_adv
+
+
+class Bench:
+    def __init__(self, width, batch, compiled):
+        torch.manual_seed(0)
+        self.batch = batch
+        self.f = WRN(width).eval()
+        self.p = Purifier(width).eval()
+        self.train_f = WRN(width).train()
+        self.train_p = Purifier(width).train()
+        self.carso = Carso(self.f, self.p)
+        for m in (self.f, self.p):
+            m.requires_grad_(False)
+        wrap = torch.compile if compiled else (lambda m: m)
+        self.run_f, self.run_carso = wrap(self.f), wrap(self.carso)
+        self.run_train_f = wrap(self.train_f)
+        self.run_train_p = wrap(self.purifier_loss)
+        self.sgd = torch.optim.SGD(self.train_f.parameters(), 0.01, 0.9, nesterov=True, weight_decay=5e-4)
+        self.radam = torch.optim.RAdam(self.train_p.parameters(), 1e-4)
+        self.x, self.y = torch.rand(batch, 3, 32, 32), torch.randint(0, 10, (batch,))
+
+    def noise(self):
+        return torch.randn(self.batch, N, LATENT)
+
+    def forward(self):
+        with torch.no_grad():
+            self.run_f(self.x)
+
+    def pgd_step(self):
+        g, _, _ = ce_gradient(self.run_f, self.x, self.y)
+        torch.min(torch.max(self.x + 0.01 * g.sign(), self.x - EPS), self.x + EPS).clamp(0, 1)
+
+    def apgd(self):
+        apgd(lambda x: ce_gradient(self.run_f, x, self.y), self.x, self.y, 10)
+
+    def carso_forward(self):
+        with torch.no_grad():
+            self.run_carso(self.x, self.noise())
+
+    def carso_apgd(self):
+        """As the reference does it: every draw runs the encoder again."""
+
+        def gradient(x):
+            total = torch.zeros_like(x)
+            for _ in range(DRAWS):
+                g, loss, logits = ce_gradient(self.run_carso, x, self.y, self.noise())
+                total += g
+            return total / DRAWS, loss, logits
+
+        apgd(gradient, self.x, self.y, 1)
+
+    def purifier_loss(self, x):
+        taps = []
+        self.f(x, taps)
+        c = self.train_p.condition([t.detach() for t in taps])
+        image = (x - self.f.mean) / self.f.std
+        h = self.train_p.joint(torch.cat([self.train_p.image(image).flatten(1), c], 1))
+        mu, logvar = self.train_p.mu(h), self.train_p.logvar(h)
+        z = mu + torch.randn_like(mu) * torch.exp(logvar / 2)
+        kl = 0.5 * (mu ** 2 + logvar.exp() - logvar - 1).sum()
+        return F.binary_cross_entropy(torch.sigmoid(self.train_p.decode(z, c)), x, reduction="sum") + kl
+
+    def purifier_step(self):
+        self.radam.zero_grad()
+        self.run_train_p(self.x).backward()
+        self.radam.step()
+
+    def adversarial_step(self):
+        start = (self.x + EPS * (2 * torch.rand_like(self.x) - 1)).clamp(0, 1).requires_grad_()
+        g = torch.autograd.grad(F.cross_entropy(self.run_train_f(start), self.y), start)[0]
+        x = torch.min(torch.max(start.detach() + 10 / 255 * g.sign(), self.x - EPS), self.x + EPS).clamp(0, 1)
+        self.sgd.zero_grad()
+        F.cross_entropy(self.run_train_f(x), self.y).backward()
+        self.sgd.step()
+
+
+def main():
+    ready = {}
+    for line in sys.stdin:
+        request = json.loads(line)
+        torch.set_num_threads(request["threads"])
+        key = request["width"], request["batch"], request["compile"]
+        try:
+            if key not in ready:
+                ready[key] = Bench(*key)
+            run = getattr(ready[key], request["case"].replace("-", "_"))
+            start = time.perf_counter()
+            run()
+            answer = {"seconds": time.perf_counter() - start, "torch": torch.__version__}
+        except Exception as e:
+            answer = {"error": f"{type(e).__name__}: {e}"}
+        print(json.dumps(answer), flush=True)
+
+
+main()
