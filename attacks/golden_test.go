@@ -97,7 +97,7 @@ func reference(t testing.TB) (f *goldentest.Fixture, o *attacks.Oracle, all, ite
 	f = goldentest.Open(t, "attacks")
 	c, all := network(t, f)
 	starts, n := noise(f, "images")
-	return f, oracle(t, c, attacks.OracleOptions{Buckets: []int{50}, Random: starts}), all, all.Pick(upTo(n))
+	return f, oracle(t, c, attacks.OracleOptions{Buckets: []int{50, 16}, Random: starts}), all, all.Pick(upTo(n))
 }
 
 func near(t *testing.T, what string, got, want []float32, absolute, relative float64) {
