@@ -489,3 +489,43 @@ func TestQuestionsOfCommittedRecords(t *testing.T) {
 		}
 	}
 }
+
+// A plan counts what an attack that stops nowhere would take, and what is there already.
+func TestPlan(t *testing.T) {
+	const n = 23
+	job, opened := toyJob(t, n)
+	dir := t.TempDir()
+	if _, err := evaluate(context.Background(), job, dir, Options{Shard: Shard{0, 2}}); err != nil {
+		t.Fatal(err)
+	}
+	before := opened.Load()
+	store, err := record.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := job.Plan(store, Options{Chunk: toyChunk})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Two attacks of a start and 4 steps, 2 draws each. An initial pass, 2*3 scoring passes, and for each attack its own first pass and a confirming one.
+	want := Plan{Images: n, Recorded: 13, Forward: 1 + 6 + 2*2, Gradient: 2 * 5 * 2,
+		Stages: []StagePlan{{"apgd-ce/toy", 5, 2, 10}, {"apgd-dlr/toy", 5, 2, 10}}}
+	if a, b := fmt.Sprint(p), fmt.Sprint(want); a != b {
+		t.Errorf("plan %s, want %s", a, b)
+	}
+	var text bytes.Buffer
+	p.Print(&text, 2, "as given")
+	for _, s := range []string{"23 images, 13 of them recorded", "for the 10 images left 200 and 110", "about 5s at 2 images/s (as given)"} {
+		if !strings.Contains(text.String(), s) {
+			t.Errorf("no %q in:\n%s", s, text.String())
+		}
+	}
+	if opened.Load() != before {
+		t.Error("a plan opened the model")
+	}
+	job, _ = toyJob(t, n)
+	job.Protocol = Protocol{Decides: "toy"}
+	if p, err := job.Plan(store, Options{Chunk: toyChunk, Shard: Shard{1, 2}}); err != nil || p.Images != 10 || p.Forward != 3 || p.Gradient != 0 || p.Left() != 10 {
+		t.Errorf("clean plan of a shard: %+v, %v", p, err)
+	}
+}

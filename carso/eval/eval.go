@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -46,9 +47,10 @@ type Options struct {
 type Progress struct {
 	Done, Total int // images
 	Elapsed     time.Duration
-	Fresh       int    // images done in this run, which the rate is made of
-	Correct     int    // of Done, correct in the first fresh pass
-	Note        string // what is going on
+	Fresh       int             // images done in this run, which the rate is made of
+	Measure     string          // what Estimate counts: the name of a record.Definition
+	Estimate    record.Estimate // over all images known so far, of this run or not
+	Note        string          // what is going on
 }
 
 // Run evaluates the images, of the shard, that the store does not hold yet and returns the whole run. If none is left it computes nothing. Where ctx
@@ -128,7 +130,7 @@ func (j Job) evaluate(ctx context.Context, be compute.Backend, before record.Run
 			s.Oracle.Close() // the same one more than once where stages share it, which is harmless
 		}
 	}()
-	return j.run(ctx, seq, chunks, w, o)
+	return j.run(ctx, seq, before, chunks, w, o)
 }
 
 // sequence binds the protocol to the system's outputs. Stages on one output share its compiled graphs.
@@ -161,10 +163,16 @@ func (j Job) sequence(be compute.Backend, buckets []int) (attacks.Sequence, erro
 	return seq, nil
 }
 
-func (j Job) run(ctx context.Context, seq attacks.Sequence, chunks [][]int, w *record.Writer, o Options) error {
+func (j Job) run(ctx context.Context, seq attacks.Sequence, known record.Run, chunks [][]int, w *record.Writer, o Options) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	p := Progress{Total: j.total(o)}
+	p := Progress{Total: j.total(o), Measure: "fresh"}
+	score := record.Fresh
+	if len(j.Protocol.Stages) == 0 {
+		p.Measure, score = "clean", record.Clean
+	}
+	known.Images = slices.Clone(known.Images)
+	p.Estimate = known.Estimate(score)
 	p.Done = p.Total
 	for _, c := range chunks {
 		p.Done -= len(c)
@@ -231,12 +239,8 @@ func (j Job) run(ctx context.Context, seq attacks.Sequence, chunks [][]int, w *r
 		tell(func(p *Progress) {
 			p.Done += len(images)
 			p.Fresh += len(images)
-			for _, im := range images {
-				first := append(append([]int(nil), im.Fresh...), im.Clean...)
-				if len(first) > 0 && first[0] == im.Label {
-					p.Correct++
-				}
-			}
+			known.Images = append(known.Images, images...)
+			p.Estimate = known.Estimate(score)
 		})
 	}
 	return nil

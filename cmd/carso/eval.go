@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	checks "carsokit/attacks/check"
 	"carsokit/carso"
@@ -41,6 +41,9 @@ func evalCommand(ctx context.Context, args []string) error {
 	chunk := fs.Int("chunk", 25, "images per record: at most this much work is lost at a kill")
 	workers := fs.Int("workers", 2, "chunks under way at once")
 	part := fs.String("shard", "", "part of the images, 0/8 to 7/8, into a file of its own; auto: that of a Slurm array task or a Kubernetes Indexed Job; carso merge joins them")
+	plan := fs.Bool("plan", false, "say what would be computed, and how long that takes at the rate of -rate or of the last evaluation like it, and compute nothing")
+	images := fs.Float64("rate", 0, "-plan: images per second")
+	form := fs.String("progress", "text", "on standard error: text, a line that is rewritten; json, a line a chunk; none")
 	checked := fs.Int("check", 0, "also check on so many images whether the attacks can be believed, and keep the findings beside the records")
 	again := fs.Bool("again", false, "run also what the program's own records already answer")
 	dir := fs.String("data", "", "folder or archive of the data set (default $"+data.Env+", then build/data, then the built-in sample)")
@@ -85,19 +88,55 @@ func evalCommand(ctx context.Context, args []string) error {
 				return err
 			}
 			fmt.Printf("%s/%s/%s/%s eps %s/255: %d images, key %.12s\n", q.Scenario, q.Row, q.Column, q.Scale, text, job.Images, job.Spec.Key())
-			run, err := eval.Ensure(ctx, be, store, known, job, eval.Options{Chunk: *chunk, Workers: *workers, Shard: shard, Progress: progressLine(os.Stderr)})
-			if err != nil {
-				return err
+			run, answered := eval.Answered(known, job)
+			if !answered {
+				o := eval.Options{Chunk: *chunk, Workers: *workers, Shard: shard}
+				if err := tellPlan(job, store, o, *records, *images); err != nil {
+					return err
+				}
+				if *plan {
+					continue
+				}
+				progress, err := newReporter(os.Stderr, *form, *chunk, *workers)
+				if err != nil {
+					return err
+				}
+				o.Progress = progress.tell
+				run, err = eval.Run(ctx, be, store, job, o)
+				progress.end()
+				if r := rate(progress.latest); r > 0 {
+					err = errors.Join(err, remember(*records, job.Spec, r))
+				}
+				if err != nil {
+					return err
+				}
 			}
-			fmt.Fprintln(os.Stderr)
 			summary(os.Stdout, run)
-			if *checked > 0 {
+			if *checked > 0 && !*plan {
 				if err := keepFindings(ctx, os.Stdout, be, job, *checked, *records); err != nil {
 					return err
 				}
 			}
 		}
 	}
+	return nil
+}
+
+// tellPlan prints what an evaluation will compute, with the time at a given rate or at the one remembered.
+func tellPlan(job eval.Job, store *record.Store, o eval.Options, dir string, rate float64) error {
+	p, err := job.Plan(store, o)
+	if err != nil {
+		return err
+	}
+	source := "as given"
+	if rate == 0 {
+		known, err := loadRates(dir)
+		if err != nil {
+			return err
+		}
+		rate, source = known[rateName(job.Spec)], "measured when this was last evaluated here"
+	}
+	p.Print(os.Stdout, rate, source)
 	return nil
 }
 
@@ -125,24 +164,6 @@ func testSet(dir string) (*data.Set, string, error) {
 	}
 	set, err := data.OpenCIFAR10(where, "test")
 	return set, where, err
-}
-
-// progressLine rewrites one line with rate and ETA, at most twice a second.
-func progressLine(w io.Writer) func(eval.Progress) {
-	var last time.Time
-	return func(p eval.Progress) {
-		if time.Since(last) < 500*time.Millisecond && p.Done < p.Total {
-			return
-		}
-		last = time.Now()
-		line := fmt.Sprintf("%d/%d images", p.Done, p.Total)
-		if p.Fresh > 0 {
-			rate := float64(p.Fresh) / p.Elapsed.Seconds()
-			eta := time.Duration(float64(p.Total-p.Done) / rate * float64(time.Second)).Round(time.Second)
-			line += fmt.Sprintf("  %.3g images/s  ETA %s  correct %.1f %%", rate, eta, 100*float64(p.Correct)/float64(p.Fresh))
-		}
-		fmt.Fprintf(w, "\r\x1b[K%.150s", line+"  "+p.Note)
-	}
 }
 
 func summary(w io.Writer, run record.Run) {
