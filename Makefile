@@ -12,7 +12,7 @@ TEST_TIMEOUT ?= 20m
 PKG ?= ./...
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 quickstart: ## set up, build the command carso, run the first notebook and make a page of it
 	@$(SETUP) notebooks
