@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -62,8 +63,40 @@ func TestGoldenClassifier(t *testing.T) {
 				}
 				f.Compare(tap.Name, got, want, goldentest.RelL2(1e-4))
 			}
+			compareTapSums(t, f, w, taps)
 		})
 	}
+}
+
+// compareTapSums compares what the fixture keeps of the whole of each representation, for its first images: mean, mean magnitude and sum of squares.
+func compareTapSums(t *testing.T, f *goldentest.Fixture, w WRN, taps []*tensors.Tensor) {
+	t.Helper()
+	var m struct {
+		Images int `json:"tap_images"`
+		Taps   []struct {
+			Name   string
+			Mean   float64
+			Abs    float64 `json:"mean_abs"`
+			Square float64 `json:"sum_sq"`
+		}
+	}
+	f.JSON("meta", &m)
+	var got, want []float64
+	for i, tap := range w.Taps() {
+		if i >= len(m.Taps) || m.Taps[i].Name != tap.Name {
+			t.Errorf("no sums of %s", tap.Name)
+			continue
+		}
+		v := goldentest.Copy(t, taps[i])[:m.Images*tap.H*tap.W*tap.C]
+		var sum, magnitude, square float64
+		for _, x := range v {
+			sum, magnitude, square = sum+float64(x), magnitude+math.Abs(float64(x)), square+float64(x)*float64(x)
+		}
+		n, r := float64(len(v)), m.Taps[i]
+		// A mean can cancel to anything: it is compared in units of the mean magnitude.
+		got, want = append(got, 1+sum/n/r.Abs, magnitude/n, square), append(want, 1+r.Mean/r.Abs, r.Abs, r.Square)
+	}
+	goldentest.Compare(f, "sums over the whole representations", got, want, goldentest.Rel(1e-4))
 }
 
 // TestGoldenBlurPool compares the same with a blur before the strided convolutions, on the same weights, whose names the fixture leaves unblurred.

@@ -307,37 +307,63 @@ func Compare[T Number](f *Fixture, quantity string, got, want []T, o Tolerance) 
 		f.line(quantity, "", "", o.String(), fmt.Sprintf("%d values for %d", len(got), len(want)))
 		return
 	}
-	var abs, rel, d2, w2, worst float64
-	trouble := ""
+	d := measure(o, got, want)
+	relative := fmt.Sprintf("%.2g", d.rel)
+	if o.l2 > 0 {
+		relative = fmt.Sprintf("%.2g L2", d.l2)
+	}
+	if d.trouble == "" && !(d.share <= 1) {
+		d.trouble = fmt.Sprintf("%.3g times the tolerance", d.share)
+	}
+	f.line(quantity, fmt.Sprintf("%.2g", d.abs), relative, o.String(), d.trouble)
+}
+
+// Share is how much of the tolerance the difference of two sets of values takes up, infinite where they are not comparable.
+func (o Tolerance) Share(got, want []float32) float64 {
+	if len(got) != len(want) {
+		return math.Inf(1)
+	}
+	d := measure(o, got, want)
+	if d.trouble != "" || d.share != d.share {
+		return math.Inf(1)
+	}
+	return d.share
+}
+
+// difference is what two sets of values differ by.
+type difference struct {
+	abs, rel, l2 float64
+	share        float64 // of the tolerance
+	trouble      string  // an infinity or NaN that only one of them has
+}
+
+func measure[T Number](o Tolerance, got, want []T) (d difference) {
+	var d2, w2 float64
 	for i := range want {
 		g, w := float64(got[i]), float64(want[i])
 		if !finite(g) || !finite(w) {
-			if g != w && !(math.IsNaN(g) && math.IsNaN(w)) && trouble == "" {
-				trouble = fmt.Sprintf("value %d is %g, the reference's %g", i, g, w)
+			if g != w && !(math.IsNaN(g) && math.IsNaN(w)) && d.trouble == "" {
+				d.trouble = fmt.Sprintf("value %d is %g, the reference's %g", i, g, w)
 			}
 			continue
 		}
-		d := math.Abs(g - w)
-		abs, d2, w2 = max(abs, d), d2+d*d, w2+w*w
+		e := math.Abs(g - w)
+		d.abs, d2, w2 = max(d.abs, e), d2+e*e, w2+w*w
 		if w != 0 {
-			rel = max(rel, d/math.Abs(w))
+			d.rel = max(d.rel, e/math.Abs(w))
 		}
-		if d > 0 {
-			worst = max(worst, d/(o.abs+o.rel*math.Abs(w)))
+		if e > 0 {
+			d.share = max(d.share, e/(o.abs+o.rel*math.Abs(w)))
 		}
 	}
-	relative := fmt.Sprintf("%.2g", rel)
+	d.l2 = math.Sqrt(d2 / max(w2, math.SmallestNonzeroFloat64))
 	if o.l2 > 0 {
-		worst = 0
+		d.share = 0
 		if d2 > 0 {
-			worst = math.Sqrt(d2/w2) / o.l2
+			d.share = math.Sqrt(d2/w2) / o.l2
 		}
-		relative = fmt.Sprintf("%.2g L2", math.Sqrt(d2/max(w2, math.SmallestNonzeroFloat64)))
 	}
-	if trouble == "" && !(worst <= 1) {
-		trouble = fmt.Sprintf("%.3g times the tolerance", worst)
-	}
-	f.line(quantity, fmt.Sprintf("%.2g", abs), relative, o.String(), trouble)
+	return d
 }
 
 func finite(v float64) bool { return v-v == 0 }
