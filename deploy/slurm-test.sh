@@ -12,6 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 dir=${1:-build/slurm}
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
+show=${dir#"$PWD"/} # as it is printed
 read -ra what <<<"${SLURM_TEST_EVAL:--row carso-paper -column rand -scale tiny}"
 scale=$(sed -n 's/.*-scale \([a-z-]*\).*/\1/p' <<<" ${what[*]}")
 images=64 chunk=2 tasks=4
@@ -123,14 +124,14 @@ say "array job $job has ended: $(recorded "") images recorded; task 0 was starte
 [ "$(grep -c '^20.* start ' "$dir/jobs/${job}_0.log")" = 2 ] || fail "task 0 was not requeued"
 
 say "merging what is there:"
-"$dir/carso" merge -chunk "$chunk" -images "$images" -out "$dir/records/incomplete" "$dir/records/shards"
-if "$dir/carso" merge -chunk "$chunk" -images "$images" -require-all -out "$dir/records/incomplete" "$dir/records/shards" >/dev/null 2>&1; then fail "nothing was lost with the cancelled task"; fi
+"$dir/carso" merge -chunk "$chunk" -images "$images" -out "$show/records/incomplete" "$show/records/shards"
+if "$dir/carso" merge -chunk "$chunk" -images "$images" -require-all -out "$show/records/incomplete" "$show/records/shards" >/dev/null 2>&1; then fail "nothing was lost with the cancelled task"; fi
 
 again=$(CARSO_SHARD=auto/$tasks submit --array=1 deploy/eval.sbatch)
 say "submitted the cancelled task again: job $again"
 drained "$again"
 say "merging:"
-"$dir/carso" merge -chunk "$chunk" -images "$images" -require-all -out "$dir/records/merged" "$dir/records/shards"
+"$dir/carso" merge -chunk "$chunk" -images "$images" -require-all -out "$show/records/merged" "$show/records/shards"
 
 say "the same evaluation in a single process:"
 "$dir/carso" eval -again -records "$dir/records/single" "${what[@]}" 2>/dev/null || fail "the single process failed"

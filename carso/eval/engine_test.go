@@ -419,6 +419,35 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestFullFileSystem is TestFullDisk on a real file system of a few pages, where mounting one is permitted.
+func TestFullFileSystem(t *testing.T) {
+	const n = 80
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=12k"); err != nil {
+		t.Skip("mounting a small file system:", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	job, _ := toyJob(t, n)
+	_, err := evaluate(context.Background(), job, dir, Options{})
+	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "appending") || !strings.Contains(err.Error(), dir) {
+		t.Fatalf("an evaluation onto a full file system: %v", err)
+	}
+	runs, err := record.Load(dir)
+	if err != nil || len(runs) != 1 || runs[0].Torn || len(runs[0].Images) == 0 {
+		t.Fatalf("after it: %d runs, %v", len(runs), err)
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=1m"); err != nil {
+		t.Fatal(err)
+	}
+	run, err := evaluate(context.Background(), job, dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want, _ := whole(t, n); !bytes.Equal(read(t, filepath.Join(dir, run.File)), want) {
+		t.Error("after a full file system and more room: not the record of an uninterrupted run")
+	}
+}
+
 func TestReadOnlyFolder(t *testing.T) {
 	const n = 20
 	job, _ := toyJob(t, n)
@@ -527,5 +556,34 @@ func TestPlan(t *testing.T) {
 	job.Protocol = Protocol{Decides: "toy"}
 	if p, err := job.Plan(store, Options{Chunk: toyChunk, Shard: Shard{1, 2}}); err != nil || p.Images != 10 || p.Forward != 3 || p.Gradient != 0 || p.Left() != 10 {
 		t.Errorf("clean plan of a shard: %+v, %v", p, err)
+	}
+}
+
+// An evaluation that stops at a narrow interval leaves the first lines of the whole one, and continues to it.
+func TestUntil(t *testing.T) {
+	const n = 150
+	want, _ := whole(t, n)
+	dir := t.TempDir()
+	job, opened := toyJob(t, n)
+	run, err := evaluate(context.Background(), job, dir, Options{Until: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := run
+	before.Images = run.Images[:len(run.Images)-toyChunk]
+	now, last := run.Estimate(record.Fresh), before.Estimate(record.Fresh)
+	if len(run.Images) == n || now.Hi-now.Lo > 20 || last.Hi-last.Lo <= 20 {
+		t.Errorf("stopped after %d images at %+v, a chunk before at %+v", len(run.Images), now, last)
+	}
+	if got := read(t, filepath.Join(dir, run.File)); !bytes.HasPrefix(want, got) {
+		t.Error("not the first lines of the whole evaluation")
+	}
+	was := opened.Load()
+	again, err := evaluate(context.Background(), job, dir, Options{Until: 20})
+	if err != nil || len(again.Images) != len(run.Images) || opened.Load() != was {
+		t.Errorf("again: %d images, model opened %d times, %v", len(again.Images), opened.Load()-was, err)
+	}
+	if run, err = evaluate(context.Background(), job, dir, Options{}); err != nil || !bytes.Equal(read(t, filepath.Join(dir, run.File)), want) {
+		t.Errorf("continued to other records than those of the whole: %v", err)
 	}
 }

@@ -39,6 +39,9 @@ type Options struct {
 	Workers int   // chunks under way at once; default 2, which fills the gaps that one leaves between parallel operations
 	Buckets []int // batch sizes compiled, see attacks.OracleOptions; default 16 and 4
 	Shard   Shard // the part of the images to evaluate, into a file of its own; zero: all
+	// Until, if positive, ends the evaluation with the first chunk after which the interval of Progress.Estimate is at most so many percentage points
+	// wide. The images are then the first ones, as of an evaluation of fewer, and continuing without it gives the same records as ever.
+	Until float64
 	// Progress is told of every gradient evaluation and every finished chunk. Calls do not overlap.
 	Progress func(Progress)
 }
@@ -53,6 +56,11 @@ type Progress struct {
 	Note        string          // what is going on
 }
 
+// narrow says whether the interval of the accuracy so far is at most so many points wide; never, if that is 0.
+func (p Progress) narrow(until float64) bool {
+	return until > 0 && p.Estimate.N > 0 && p.Estimate.Hi-p.Estimate.Lo <= until
+}
+
 // Run evaluates the images, of the shard, that the store does not hold yet and returns the whole run. If none is left it computes nothing. Where ctx
 // ends it returns ctx's error with all finished chunks recorded; running again continues, and the final records are those of an uninterrupted run.
 // At a kill at most the chunks under way are lost, one a worker.
@@ -65,7 +73,8 @@ func Run(ctx context.Context, be compute.Backend, store *record.Store, job Job, 
 	if err != nil {
 		return record.Run{}, err
 	}
-	if there && len(job.pending(before, nil, o)) == 0 {
+	_, score := job.measure()
+	if there && (len(job.pending(before, nil, o)) == 0 || (Progress{Estimate: before.Estimate(score)}).narrow(o.Until)) {
 		return before, nil
 	}
 	w, err := store.ShardWriter(job.Spec, o.Shard.String())
@@ -166,11 +175,8 @@ func (j Job) sequence(be compute.Backend, buckets []int) (attacks.Sequence, erro
 func (j Job) run(ctx context.Context, seq attacks.Sequence, known record.Run, chunks [][]int, w *record.Writer, o Options) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	p := Progress{Total: j.total(o), Measure: "fresh"}
-	score := record.Fresh
-	if len(j.Protocol.Stages) == 0 {
-		p.Measure, score = "clean", record.Clean
-	}
+	measure, score := j.measure()
+	p := Progress{Total: j.total(o), Measure: measure}
 	known.Images = slices.Clone(known.Images)
 	p.Estimate = known.Estimate(score)
 	p.Done = p.Total
@@ -242,8 +248,20 @@ func (j Job) run(ctx context.Context, seq attacks.Sequence, known record.Run, ch
 			known.Images = append(known.Images, images...)
 			p.Estimate = known.Estimate(score)
 		})
+		if p.narrow(o.Until) { // nobody else changes the estimate
+			cancel(nil)
+			return nil
+		}
 	}
 	return nil
+}
+
+// measure is the accuracy that progress tells of.
+func (j Job) measure() (string, record.Score) {
+	if len(j.Protocol.Stages) == 0 {
+		return "clean", record.Clean
+	}
+	return "fresh", record.Fresh
 }
 
 // total is how many images the shard has.

@@ -38,11 +38,12 @@ func evalCommand(ctx context.Context, args []string) error {
 	decides := fs.String("decides", "", "aggregation that decides, instead of the row's own")
 	records := fs.String("records", recordsDir, "folder of the records")
 	weights := fs.String("weights", "", "folder of the weight files (default: those that ship)")
-	chunk := fs.Int("chunk", 25, "images per record: at most this much work is lost at a kill")
+	chunk := fs.Int("chunk", 25, "images per record: at most this much work of each worker is lost at a kill")
 	workers := fs.Int("workers", 2, "chunks under way at once")
 	part := fs.String("shard", "", "part of the images, 0/8 to 7/8, into a file of its own; auto: that of a Slurm array task or a Kubernetes Indexed Job; carso merge joins them")
 	plan := fs.Bool("plan", false, "say what would be computed, and how long that takes at the rate of -rate or of the last evaluation like it, and compute nothing")
 	images := fs.Float64("rate", 0, "-plan: images per second")
+	until := fs.Float64("until", 0, "stop when the 95 % interval of the accuracy so far is at most so many percentage points wide; 0: evaluate all images")
 	form := fs.String("progress", "text", "on standard error: text, a line that is rewritten; json, a line a chunk; none")
 	checked := fs.Int("check", 0, "also check on so many images whether the attacks can be believed, and keep the findings beside the records")
 	again := fs.Bool("again", false, "run also what the program's own records already answer")
@@ -90,7 +91,7 @@ func evalCommand(ctx context.Context, args []string) error {
 			fmt.Printf("%s/%s/%s/%s eps %s/255: %d images, key %.12s\n", q.Scenario, q.Row, q.Column, q.Scale, text, job.Images, job.Spec.Key())
 			run, answered := eval.Answered(known, job)
 			if !answered {
-				o := eval.Options{Chunk: *chunk, Workers: *workers, Shard: shard}
+				o := eval.Options{Chunk: *chunk, Workers: *workers, Shard: shard, Until: *until}
 				if err := tellPlan(job, store, o, *records, *images); err != nil {
 					return err
 				}
