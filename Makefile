@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help quickstart lab notebooks test parity soak lint fmt bench microbench
+.PHONY: help quickstart lab notebooks test parity verify-numbers soak slurm lint fmt bench microbench
 
 SETUP := internal/setup/setup.sh
 # The settings that set-up wrote (the backend, where ECharts is), or GoMLX's backend in pure Go.
@@ -12,7 +12,7 @@ TEST_TIMEOUT ?= 20m
 PKG ?= ./...
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 quickstart: ## set up, build the command carso, run the first notebook and make a page of it
 	@$(SETUP) notebooks
@@ -44,8 +44,16 @@ parity: ## compare with the values of the reference implementation (CARSO_GOLDEN
 	  /^ *--- (FAIL|SKIP)|^FAIL|^panic|_test.go:|^#|: error/ { print "    " $$0 } \
 	  END { printf "%d passed, %d failed\n", n - bad, bad; if (!n) { print "no fixture was found: set CARSO_GOLDEN to their folder"; exit 1 } if (bad) exit 1 }'
 
+verify-numbers: ## recompute every figure of documents and notebooks from the committed records
+	@GOMLX_BACKEND=go GOMLX_NO_AUTO_INSTALL=1 go test -count=1 -run 'Number|Stray' ./cmd/carso
+	@echo "every figure in the documents and in the notebooks' outputs is what the committed records say"
+
 soak: ## kill an evaluation 200 times: the same records and table, at most one chunk lost each time
 	@CARSO_KILLS=200 GOMLX_BACKEND=go GOMLX_NO_AUTO_INSTALL=1 go test -count=1 -v -timeout 30m -run TestKills ./carso/eval
+
+slurm: ## run an evaluation on a real Slurm of one node, which is installed for it (root, Debian): interrupted, requeued, merged, compared
+	@$(SETUP) base
+	@$(ENV) deploy/slurm-test.sh
 
 lint: ## formatting, go vet, and golangci-lint where it is installed
 	@bad=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); \

@@ -29,6 +29,17 @@ type Staged interface {
 	LogitsGiven(scope *model.Scope, cond, noise *Node) *Node
 }
 
+// Ensemble is a Staged classifier that aggregates independent members, each with its own share of the noise: NoiseDims()[0] is their number N, and
+// LogitsGiven(cond, noise) = Aggregate(MemberLogits(cond, noise)). Where there are more of them than OracleOptions.Members, a pass is computed in parts of that many, so that
+// its memory does not grow with N. The price is a second forward pass of every member when a gradient is asked for.
+type Ensemble interface {
+	Staged
+	// MemberLogits is the part of any number M of members: condition [B,K], noise [B,M,NoiseDims()[1:]...] -> [B,M,Classes].
+	MemberLogits(scope *model.Scope, cond, noise *Node) *Node
+	// Aggregate is the rest: [B,N,Classes] -> [B,Classes].
+	Aggregate(members *Node) *Node
+}
+
 // Deterministic makes a Classifier without noise of a function that builds the logits [B,classes] of x [B,H,W,C] from the weights in store.
 func Deterministic(store *model.Store, classes int, logits func(scope *model.Scope, x *Node) *Node) Classifier {
 	return plain{store, classes, logits}

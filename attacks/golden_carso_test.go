@@ -27,6 +27,7 @@ type defended struct {
 	store   *model.Store
 	config  carso.Config
 	samples int
+	atOnce  int // samples computed at once; 0: all
 	random  *recorded
 }
 
@@ -87,7 +88,7 @@ func (d *defended) oracle(t testing.TB, output carso.Aggregation) *attacks.Oracl
 	if err != nil {
 		t.Fatal(err)
 	}
-	return oracle(t, c, attacks.OracleOptions{Buckets: []int{d.b.Len()}, Random: d.random})
+	return oracle(t, c, attacks.OracleOptions{Buckets: []int{d.b.Len()}, Random: d.random, Members: d.atOnce})
 }
 
 // recorded are start points and noise, [draw*images+image], of the reference's runs.
@@ -126,6 +127,10 @@ func TestGoldenDefence(t *testing.T) {
 				d.gradients(t, name, o)
 			}
 		}
+	})
+	slow("sample by sample", func(t *testing.T, d *defended) {
+		d.atOnce = 1
+		d.gradients(t, "peel", d.oracle(t, outputs["peel"]))
 	})
 	slow("single draws", func(t *testing.T, d *defended) { d.singleDraws(t, oracles["peel"]) })
 	slow("APGD", func(t *testing.T, d *defended) { d.apgd(t, oracles) })

@@ -5,6 +5,7 @@ import (
 	"os"
 	"regexp"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -57,6 +58,83 @@ func (blurry) images(n int) attacks.Batch {
 	return b
 }
 
+// crowd is an ensemble of n blurry classifiers; its condition is the image.
+type crowd struct {
+	blurry
+	n int
+}
+
+func (c crowd) NoiseDims() []int { return []int{c.n, 3} }
+
+func (c crowd) Condition(_ *model.Scope, x *Node) *Node {
+	return Reshape(x, x.Shape().Dimensions[0], -1)
+}
+
+func (c crowd) MemberLogits(s *model.Scope, cond, noise *Node) *Node {
+	b, m := noise.Shape().Dimensions[0], noise.Shape().Dimensions[1]
+	x := BroadcastToDims(Reshape(cond, b, 1, 32, 32, 3), b, m, 32, 32, 3)
+	z := BroadcastToDims(Reshape(noise, b, m, 1, 1, 3), b, m, 32, 32, 3)
+	return Reshape(c.blurry.Logits(s, Reshape(x, b*m, 32, 32, 3), Reshape(z, b*m, 32, 32, 3)), b, m, 4)
+}
+
+// Aggregate is the log of the summed exponentials, so that members weigh differently.
+func (c crowd) Aggregate(members *Node) *Node { return Log(ReduceSum(Exp(members), 1)) }
+
+func (c crowd) LogitsGiven(s *model.Scope, cond, noise *Node) *Node {
+	return c.Aggregate(c.MemberLogits(s, cond, noise))
+}
+
+func (c crowd) Logits(s *model.Scope, x, noise *Node) *Node {
+	return c.LogitsGiven(s, c.Condition(s, x), noise)
+}
+
+var _ attacks.Ensemble = crowd{}
+
+// A large ensemble computed in parts has the logits and gradients of the whole, whatever the parts.
+func TestEnsembleInParts(t *testing.T) {
+	c := crowd{newBlurry(t), 7}
+	b := c.images(5)
+	target := []int32{3, 2, 1, 0, 3}
+	whole := oracle(t, c, attacks.OracleOptions{Buckets: []int{4}})
+	for _, members := range []int{1, 3} {
+		parts := oracle(t, c, attacks.OracleOptions{Buckets: []int{4}, Members: members})
+		one, err := whole.Logits(context.Background(), b, 3, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		two, err := parts.Logits(context.Background(), b, 3, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		near(t, "logits", two, one, 1e-5, 1e-5)
+		for _, loss := range []attacks.Loss{attacks.CE, attacks.MarginTargeted} {
+			for _, draws := range []int{1, 3} {
+				g, err := whole.Gradient(context.Background(), loss, b, 5, draws, target)
+				if err != nil {
+					t.Fatal(err)
+				}
+				h, err := parts.Gradient(context.Background(), loss, b, 5, draws, target)
+				if err != nil {
+					t.Fatal(err)
+				}
+				// float32 sums in another order.
+				if d := relL2(h.G, g.G); !(d < 1e-5) {
+					t.Errorf("%d at once, %s, %d draws: gradients %g apart", members, loss, draws, d)
+				}
+				near(t, "loss", h.Loss, g.Loss, 1e-5, 1e-5)
+				near(t, "mean loss", h.MeanLoss, g.MeanLoss, 1e-5, 1e-5)
+				near(t, "logits", h.Logits, g.Logits, 1e-5, 1e-5)
+				if !slices.Equal(h.Wrong, g.Wrong) || !slices.Equal(h.Draws, g.Draws) || !slices.Equal(h.Bad, g.Bad) {
+					t.Errorf("%d at once, %s, %d draws: %+v, want %+v", members, loss, draws, h, g)
+				}
+			}
+		}
+	}
+	if _, err := attacks.NewOracle(backend, c, attacks.OracleOptions{Members: -1}); err == nil {
+		t.Error("-1 members at once were accepted")
+	}
+}
+
 // status reads a size from /proc/self/status in bytes, or skips where there is none.
 func status(t testing.TB, field string) int {
 	t.Helper()
@@ -87,7 +165,8 @@ func peak(t testing.TB, f func()) int {
 	return status(t, "VmHWM") - before
 }
 
-// TestMemoryIsStable: the memory of an attack does not grow with its steps, with the draws of a step, or with the images beyond one device batch but for their
+// TestMemoryIsStable: the memory of an attack does not grow with its steps, with the draws of a step, with the members of an ensemble beyond those
+// computed at once, or with the images beyond one device batch but for their
 // own state on the host.
 func TestMemoryIsStable(t *testing.T) {
 	goldentest.Slow(t)
@@ -135,6 +214,25 @@ func TestMemoryIsStable(t *testing.T) {
 		t.Logf("peak: %d MB with 1 draw, %d MB with 64", one>>20, many>>20)
 		if many > one+slack {
 			t.Errorf("the peak grows from %d MB with 1 draw to %d MB with 64", one>>20, many>>20)
+		}
+	})
+	t.Run("members", func(t *testing.T) {
+		// 128 members at once would be 16 x 128 maps of 64 kB and their gradients: a quarter of a GB.
+		used := func(n int) int {
+			o := oracle(t, crowd{c, n}, attacks.OracleOptions{Buckets: []int{16}, Members: 8})
+			b := c.images(16)
+			run := func() {
+				if _, err := o.Gradient(ctx, attacks.CE, b, 1, 2, nil); err != nil {
+					t.Fatal(err)
+				}
+			}
+			run() // compiles
+			return peak(t, run)
+		}
+		few, many := used(16), used(128)
+		t.Logf("peak: %d MB with 16 members, %d MB with 128", few>>20, many>>20)
+		if many > few+slack {
+			t.Errorf("the peak grows from %d MB with 16 members to %d MB with 128", few>>20, many>>20)
 		}
 	})
 	t.Run("images", func(t *testing.T) {

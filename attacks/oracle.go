@@ -38,6 +38,8 @@ type OracleOptions struct {
 	Buckets []int
 	// Random replaces the source of random numbers; nil is Seeded.
 	Random Random
+	// Members is how many members of an Ensemble are computed at once; default 32.
+	Members int
 }
 
 // Oracle answers logits and input gradients of one classifier. It compiles each graph on first use, once per bucket, and frees every device
@@ -52,6 +54,7 @@ type engine struct {
 	be      compute.Backend
 	c       Classifier
 	staged  Staged // nil if c is not
+	parts   *parts // of an ensemble larger than what is computed at once; else nil
 	buckets []int  // descending
 	random  Random
 	noise   []int // NoiseDims; nil: deterministic
@@ -85,6 +88,11 @@ func NewOracle(be compute.Backend, c Classifier, opt OracleOptions) (*Oracle, er
 	}
 	if s, ok := c.(Staged); ok && e.noise != nil {
 		e.staged = s // a deterministic pass has nothing to share between draws
+		p, err := partition(s, opt.Members)
+		if err != nil {
+			return nil, err
+		}
+		e.parts = p
 	}
 	return &Oracle{engine: e}, nil
 }
@@ -129,6 +137,9 @@ func (o *Oracle) Logits(ctx context.Context, b Batch, noise rng.Seed, draws int)
 	evaluated := draws
 	if o.noise == nil {
 		evaluated = 1
+	}
+	if o.parts != nil {
+		return out, o.partLogits(ctx, b, noise, draws, out)
 	}
 	name, input := "logits", o.pixels(b)
 	if o.staged != nil && evaluated > 1 {
@@ -201,13 +212,14 @@ func (o *Oracle) gradient(ctx context.Context, loss Loss, b Batch, noise rng.See
 	// Without sharing, the gradient of a draw is summed as it is. With it, sum holds dL/dcondition and is led back once at the end. One draw
 	// has nothing to share and takes the direct way.
 	name, sum, width, input := "gradient", g.G, d, o.pixels(b)
-	shared := o.staged != nil && evaluated > 1
+	shared := o.staged != nil && (evaluated > 1 || o.parts != nil)
+	var cond []float32
 	if shared {
-		cond, k, err := o.condition(ctx, b)
-		if err != nil {
+		var err error
+		if cond, width, err = o.condition(ctx, b); err != nil {
 			return nil, err
 		}
-		name, sum, width, input = "draw", make([]float32, n*k), k, floats([]int{k}, copyRows(cond, k))
+		name, sum, input = "draw", make([]float32, n*width), floats([]int{width}, copyRows(cond, width))
 	}
 	inputs := []feed{input, ints(b.Y)}
 	if loss.targeted() {
@@ -219,7 +231,8 @@ func (o *Oracle) gradient(ctx context.Context, loss Loss, b Batch, noise rng.See
 		order[k].draw = (order[k].draw + last) % draws // last, 0, 1, ...: the same order, and so the same sum, for every image
 	}
 	dead := make([]bool, n)
-	err := o.run(ctx, name, loss, inputs, order, func(r row) bool { return dead[r.image] }, func(r row, out [][]float32) {
+	skip := func(r row) bool { return dead[r.image] }
+	take := func(r row, out [][]float32) {
 		i := r.image
 		gradient, value, logits := out[0], out[1][0], out[2]
 		acc := sum[i*width : (i+1)*width]
@@ -241,7 +254,13 @@ func (o *Oracle) gradient(ctx context.Context, loss Loss, b Batch, noise rng.See
 			g.Loss[i] = value
 			copy(g.Logits[i*classes:], logits)
 		}
-	})
+	}
+	var err error
+	if o.parts != nil {
+		err = o.partGradients(ctx, loss, b, input, width, noise, target, order, skip, take)
+	} else {
+		err = o.run(ctx, name, loss, inputs, order, skip, take)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -338,15 +357,15 @@ func (o *Oracle) condition(ctx context.Context, b Batch) (cond []float32, k int,
 	return cond, k, err
 }
 
-// row is one line of a device batch: one draw of one image.
-type row struct{ image, draw int }
+// row is one line of a device batch: one draw of one image, or one part of the members of that draw.
+type row struct{ image, draw, part int }
 
 // rows lists n images times draws, draw by draw.
 func rows(n, draws int) []row {
 	all := make([]row, 0, n*draws)
 	for k := range draws {
 		for i := range n {
-			all = append(all, row{i, k})
+			all = append(all, row{image: i, draw: k})
 		}
 	}
 	return all

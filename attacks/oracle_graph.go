@@ -27,6 +27,14 @@ func (o *engine) graph(name string, loss Loss) func(*model.Scope, []*Node) []*No
 		return o.gradientGraph(loss)
 	case "draw":
 		return o.drawGraph(loss)
+	case "members":
+		return o.membersGraph
+	case "aggregate":
+		return o.aggregateGraph
+	case "aggregate gradient":
+		return o.aggregateGradientGraph(loss)
+	case "pull":
+		return o.pullGraph
 	}
 	panic(fmt.Errorf("attacks: no graph %q", name)) // a slip in this package, not of its user
 }
@@ -104,4 +112,31 @@ func (o *engine) checked(logits, of *Node) *Node {
 		panic(fmt.Errorf("attacks: the classifier returned logits %s for %s; want one row of its %d classes an image", logits.Shape(), of.Shape(), o.c.Classes()))
 	}
 	return logits
+}
+
+// membersGraph: condition, noise of M members -> their logits [B,M,Classes].
+func (o *engine) membersGraph(s *model.Scope, in []*Node) []*Node {
+	m := o.parts.ensemble.MemberLogits(s, in[0], in[1])
+	if m.Rank() != 3 || m.Shape().Dimensions[0] != in[0].Shape().Dimensions[0] || m.Shape().Dimensions[1] != in[1].Shape().Dimensions[1] || m.Shape().Dimensions[2] != o.c.Classes() {
+		panic(fmt.Errorf("attacks: MemberLogits of the classifier returned %s for noise %s; want [B,M,%d]", m.Shape(), in[1].Shape(), o.c.Classes()))
+	}
+	return []*Node{m}
+}
+
+// aggregateGraph: logits of all members -> logits.
+func (o *engine) aggregateGraph(_ *model.Scope, in []*Node) []*Node {
+	return []*Node{o.checked(o.parts.ensemble.Aggregate(in[0]), in[0])}
+}
+
+// aggregateGradientGraph: logits of all members, y, target -> d sum loss/d logits of the members, loss [B], logits.
+func (o *engine) aggregateGradientGraph(loss Loss) func(*model.Scope, []*Node) []*Node {
+	return func(s *model.Scope, in []*Node) []*Node {
+		target, _ := targetOf(loss, in[2:])
+		return withGradient(loss, o.aggregateGraph(s, in[:1])[0], in[0], in[1], target)
+	}
+}
+
+// pullGraph: condition, noise of M members, v [B,M,Classes] -> the gradient of <logits of the members, v> with respect to the condition.
+func (o *engine) pullGraph(s *model.Scope, in []*Node) []*Node {
+	return []*Node{Gradient(ReduceAllSum(Mul(o.membersGraph(s, in[:2])[0], in[2])), in[0])[0]}
 }

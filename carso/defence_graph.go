@@ -18,21 +18,29 @@ func (d *Defence) Condition(_ *model.Scope, x *Node) *Node {
 
 // LogitsGiven builds the rest: c [B,Cond] and latent samples [B,N,Latent] (nil for the deterministic defence) -> [B,Classes].
 func (d *Defence) LogitsGiven(_ *model.Scope, cond, noise *Node) *Node {
-	return d.Output.graph(d.SampleLogits(d.Reconstruct(cond, noise)))
+	return d.Aggregate(d.MemberLogits(nil, cond, noise))
 }
+
+// MemberLogits classifies any number M of samples: c [B,Cond], latent samples [B,M,Latent] -> [B,M,Classes].
+func (d *Defence) MemberLogits(_ *model.Scope, cond, noise *Node) *Node {
+	return d.SampleLogits(d.Reconstruct(cond, noise))
+}
+
+// Aggregate makes one vector of the samples' logits: [B,N,Classes] -> [B,Classes].
+func (d *Defence) Aggregate(members *Node) *Node { return d.Output.graph(members) }
 
 // Logits builds one pass over images.
 func (d *Defence) Logits(scope *model.Scope, x, noise *Node) *Node {
 	return d.LogitsGiven(scope, d.Condition(scope, x), noise)
 }
 
-// Reconstruct decodes latent samples: c [B,Cond], noise [B,N,Latent] or nil -> images [B,N,S,S,3] in [0,1].
+// Reconstruct decodes any number N of latent samples: c [B,Cond], noise [B,N,Latent] or nil -> images [B,N,S,S,3] in [0,1].
 func (d *Defence) Reconstruct(cond, noise *Node) *Node {
 	b := cond.Shape().Dimensions[0]
-	n := max(d.Samples, 1)
 	if noise == nil {
 		noise = Zeros(cond.Graph(), shapes.Make(cond.DType(), b, 1, d.Latent))
 	}
+	n := noise.Shape().Dimensions[1]
 	noise.AssertDims(b, n, d.Latent)
 	c := Reshape(BroadcastToDims(ExpandAxes(cond, 1), b, n, d.Cond), b*n, d.Cond)
 	x := Sigmoid(d.net().decode(Reshape(noise, b*n, d.Latent), c))

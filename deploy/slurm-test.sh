@@ -12,8 +12,11 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 dir=${1:-build/slurm}
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
-read -ra what <<<"${SLURM_TEST_EVAL:--row carso-paper -column rand -scale tiny -images 64 -chunk 2 -workers 1}"
-tasks=4
+show=${dir#"$PWD"/} # as it is printed
+read -ra what <<<"${SLURM_TEST_EVAL:--row carso-paper -column rand -scale tiny}"
+scale=$(sed -n 's/.*-scale \([a-z-]*\).*/\1/p' <<<" ${what[*]}")
+images=64 chunk=2 tasks=4
+what+=(-images "$images" -chunk "$chunk" -workers 1)
 
 say() { printf '%s  %s\n' "$(date -u +%T)" "$*"; }
 fail() { say "FAILED: $*"; tail -n 20 "$dir"/log/*.log >&2 || true; exit 1; }
@@ -85,17 +88,17 @@ for _ in $(seq 100); do sinfo -h -o %t 2>/dev/null | grep -qx idle && break; sle
 sinfo -h -o %t 2>/dev/null | grep -qx idle || fail "the node did not become idle"
 say "$(slurmctld -V): node $host is idle"
 
-# images counts what the parts hold so far.
-images() { { grep -oh '"index":' "$dir"/records/shards/*"$1"*.jsonl 2>/dev/null || true; } | wc -l; }
+# recorded counts the images that the parts hold so far.
+recorded() { { grep -oh '"index":' "$dir"/records/shards/*"$1"*.jsonl 2>/dev/null || true; } | wc -l; }
 state() { squeue -h -r -j "$1" -o '%i %T' 2>/dev/null || true; }
 running() { state "$job" | grep -q "^${job}_$1 RUNNING$"; }
 # half waits until a task has recorded something; it must still run then.
 half() {
 	for _ in $(seq 600); do
-		[ "$(images ".shard-$1-of-$tasks")" -gt 0 ] && break
+		[ "$(recorded ".shard-$1-of-$tasks")" -gt 0 ] && break
 		sleep 0.1
 	done
-	running "$1" || fail "task $1 was over before it could be interrupted: ask for more images in SLURM_TEST_EVAL"
+	running "$1" || fail "task $1 was over before it could be interrupted: ask for a slower evaluation in SLURM_TEST_EVAL"
 }
 submit() {
 	CARSO=$dir/carso CARSO_RECORDS=$dir/records/shards sbatch --parsable --chdir="$PWD" --output="$dir/jobs/%A_%a.log" --cpus-per-task=1 "$@" "${what[@]}" -again
@@ -111,30 +114,30 @@ drained() {
 job=$(submit --array=0-$((tasks - 1)) deploy/eval.sbatch)
 say "submitted array job $job of $tasks tasks: carso eval ${what[*]}"
 half 0
-say "task 0 has recorded $(images ".shard-0-of-$tasks") images: requeue it"
+say "task 0 has recorded $(recorded ".shard-0-of-$tasks") images: requeue it"
 scontrol requeue "${job}_0"
 half 1
-say "task 1 has recorded $(images ".shard-1-of-$tasks") images: cancel it"
+say "task 1 has recorded $(recorded ".shard-1-of-$tasks") images: cancel it"
 scancel "${job}_1"
 drained "$job"
-say "array job $job has ended: $(images "") images recorded; task 0 was started $(grep -c '^20.* start ' "$dir/jobs/${job}_0.log") times"
+say "array job $job has ended: $(recorded "") images recorded; task 0 was started $(grep -c '^20.* start ' "$dir/jobs/${job}_0.log") times"
 [ "$(grep -c '^20.* start ' "$dir/jobs/${job}_0.log")" = 2 ] || fail "task 0 was not requeued"
 
 say "merging what is there:"
-"$dir/carso" merge -chunk 2 -images 64 -out "$dir/records/incomplete" "$dir/records/shards"
-if "$dir/carso" merge -chunk 2 -images 64 -require-all -out "$dir/records/incomplete" "$dir/records/shards" >/dev/null 2>&1; then fail "nothing was lost with the cancelled task"; fi
+"$dir/carso" merge -chunk "$chunk" -images "$images" -out "$show/records/incomplete" "$show/records/shards"
+if "$dir/carso" merge -chunk "$chunk" -images "$images" -require-all -out "$show/records/incomplete" "$show/records/shards" >/dev/null 2>&1; then fail "nothing was lost with the cancelled task"; fi
 
 again=$(CARSO_SHARD=auto/$tasks submit --array=1 deploy/eval.sbatch)
 say "submitted the cancelled task again: job $again"
 drained "$again"
 say "merging:"
-"$dir/carso" merge -chunk 2 -images 64 -require-all -out "$dir/records/merged" "$dir/records/shards"
+"$dir/carso" merge -chunk "$chunk" -images "$images" -require-all -out "$show/records/merged" "$show/records/shards"
 
 say "the same evaluation in a single process:"
-"$dir/carso" eval -again -records "$dir/records/single" "${what[@]}" 2>/dev/null
+"$dir/carso" eval -again -records "$dir/records/single" "${what[@]}" 2>/dev/null || fail "the single process failed"
 cmp "$dir"/records/single/*.jsonl "$dir"/records/merged/*.jsonl || fail "the merged records are not those of a single process"
 say "records: byte-identical ($(cat "$dir"/records/merged/*.jsonl | wc -c) bytes)"
-for r in single merged; do "$dir/carso" table main -scale tiny -format json -records "$dir/records/$r" >"$dir/$r.json"; done
+for r in single merged; do "$dir/carso" table main -scale "$scale" -format json -records "$dir/records/$r" >"$dir/$r.json"; done
 cmp "$dir/single.json" "$dir/merged.json" || fail "the tables differ"
 say "tables: byte-identical"
 say "PASSED"

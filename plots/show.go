@@ -88,8 +88,17 @@ func ShowTable(header []string, rows [][]string) error {
 	if !gonbui.IsNotebook {
 		return nil
 	}
+	data := map[protocol.MIMEType]any{}
+	for kind, text := range TableForms(header, rows) {
+		data[protocol.MIMEType(kind)] = text
+	}
+	return send(data, nil)
+}
+
+// TableForms are the texts that [ShowTable] displays, by MIME type.
+func TableForms(header []string, rows [][]string) map[string]string {
 	t := newTable(header, rows)
-	return send(map[protocol.MIMEType]any{protocol.MIMETextHTML: t.html(), protocol.MIMETextMarkdown: t.markdown(), protocol.MIMETextPlain: t.text()}, nil)
+	return map[string]string{string(protocol.MIMETextHTML): t.html(), string(protocol.MIMETextMarkdown): t.markdown(), string(protocol.MIMETextPlain): t.text()}
 }
 
 // send hands one output to the notebook and waits until it is there.

@@ -419,6 +419,35 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
+// TestFullFileSystem is TestFullDisk on a real file system of a few pages, where mounting one is permitted.
+func TestFullFileSystem(t *testing.T) {
+	const n = 80
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=12k"); err != nil {
+		t.Skip("mounting a small file system:", err)
+	}
+	t.Cleanup(func() { syscall.Unmount(dir, syscall.MNT_DETACH) })
+	job, _ := toyJob(t, n)
+	_, err := evaluate(context.Background(), job, dir, Options{})
+	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), "appending") || !strings.Contains(err.Error(), dir) {
+		t.Fatalf("an evaluation onto a full file system: %v", err)
+	}
+	runs, err := record.Load(dir)
+	if err != nil || len(runs) != 1 || runs[0].Torn || len(runs[0].Images) == 0 {
+		t.Fatalf("after it: %d runs, %v", len(runs), err)
+	}
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", syscall.MS_REMOUNT, "size=1m"); err != nil {
+		t.Fatal(err)
+	}
+	run, err := evaluate(context.Background(), job, dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want, _ := whole(t, n); !bytes.Equal(read(t, filepath.Join(dir, run.File)), want) {
+		t.Error("after a full file system and more room: not the record of an uninterrupted run")
+	}
+}
+
 func TestReadOnlyFolder(t *testing.T) {
 	const n = 20
 	job, _ := toyJob(t, n)
@@ -487,5 +516,74 @@ func TestQuestionsOfCommittedRecords(t *testing.T) {
 		if err != nil || found.File != r.File {
 			t.Errorf("%s: answered by %q, %v", r.File, found.File, err)
 		}
+	}
+}
+
+// A plan counts what an attack that stops nowhere would take, and what is there already.
+func TestPlan(t *testing.T) {
+	const n = 23
+	job, opened := toyJob(t, n)
+	dir := t.TempDir()
+	if _, err := evaluate(context.Background(), job, dir, Options{Shard: Shard{0, 2}}); err != nil {
+		t.Fatal(err)
+	}
+	before := opened.Load()
+	store, err := record.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := job.Plan(store, Options{Chunk: toyChunk})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Two attacks of a start and 4 steps, 2 draws each. An initial pass, 2*3 scoring passes, and for each attack its own first pass and a confirming one.
+	want := Plan{Images: n, Recorded: 13, Forward: 1 + 6 + 2*2, Gradient: 2 * 5 * 2,
+		Stages: []StagePlan{{"apgd-ce/toy", 5, 2, 10}, {"apgd-dlr/toy", 5, 2, 10}}}
+	if a, b := fmt.Sprint(p), fmt.Sprint(want); a != b {
+		t.Errorf("plan %s, want %s", a, b)
+	}
+	var text bytes.Buffer
+	p.Print(&text, 2, "as given")
+	for _, s := range []string{"23 images, 13 of them recorded", "for the 10 images left 200 and 110", "about 5s at 2 images/s (as given)"} {
+		if !strings.Contains(text.String(), s) {
+			t.Errorf("no %q in:\n%s", s, text.String())
+		}
+	}
+	if opened.Load() != before {
+		t.Error("a plan opened the model")
+	}
+	job, _ = toyJob(t, n)
+	job.Protocol = Protocol{Decides: "toy"}
+	if p, err := job.Plan(store, Options{Chunk: toyChunk, Shard: Shard{1, 2}}); err != nil || p.Images != 10 || p.Forward != 3 || p.Gradient != 0 || p.Left() != 10 {
+		t.Errorf("clean plan of a shard: %+v, %v", p, err)
+	}
+}
+
+// An evaluation that stops at a narrow interval leaves the first lines of the whole one, and continues to it.
+func TestUntil(t *testing.T) {
+	const n = 150
+	want, _ := whole(t, n)
+	dir := t.TempDir()
+	job, opened := toyJob(t, n)
+	run, err := evaluate(context.Background(), job, dir, Options{Until: 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := run
+	before.Images = run.Images[:len(run.Images)-toyChunk]
+	now, last := run.Estimate(record.Fresh), before.Estimate(record.Fresh)
+	if len(run.Images) == n || now.Hi-now.Lo > 20 || last.Hi-last.Lo <= 20 {
+		t.Errorf("stopped after %d images at %+v, a chunk before at %+v", len(run.Images), now, last)
+	}
+	if got := read(t, filepath.Join(dir, run.File)); !bytes.HasPrefix(want, got) {
+		t.Error("not the first lines of the whole evaluation")
+	}
+	was := opened.Load()
+	again, err := evaluate(context.Background(), job, dir, Options{Until: 20})
+	if err != nil || len(again.Images) != len(run.Images) || opened.Load() != was {
+		t.Errorf("again: %d images, model opened %d times, %v", len(again.Images), opened.Load()-was, err)
+	}
+	if run, err = evaluate(context.Background(), job, dir, Options{}); err != nil || !bytes.Equal(read(t, filepath.Join(dir, run.File)), want) {
+		t.Errorf("continued to other records than those of the whole: %v", err)
 	}
 }

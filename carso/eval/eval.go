@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -38,6 +39,9 @@ type Options struct {
 	Workers int   // chunks under way at once; default 2, which fills the gaps that one leaves between parallel operations
 	Buckets []int // batch sizes compiled, see attacks.OracleOptions; default 16 and 4
 	Shard   Shard // the part of the images to evaluate, into a file of its own; zero: all
+	// Until, if positive, ends the evaluation with the first chunk after which the interval of Progress.Estimate is at most so many percentage points
+	// wide. The images are then the first ones, as of an evaluation of fewer, and continuing without it gives the same records as ever.
+	Until float64
 	// Progress is told of every gradient evaluation and every finished chunk. Calls do not overlap.
 	Progress func(Progress)
 }
@@ -46,9 +50,15 @@ type Options struct {
 type Progress struct {
 	Done, Total int // images
 	Elapsed     time.Duration
-	Fresh       int    // images done in this run, which the rate is made of
-	Correct     int    // of Done, correct in the first fresh pass
-	Note        string // what is going on
+	Fresh       int             // images done in this run, which the rate is made of
+	Measure     string          // what Estimate counts: the name of a record.Definition
+	Estimate    record.Estimate // over all images known so far, of this run or not
+	Note        string          // what is going on
+}
+
+// narrow says whether the interval of the accuracy so far is at most so many points wide; never, if that is 0.
+func (p Progress) narrow(until float64) bool {
+	return until > 0 && p.Estimate.N > 0 && p.Estimate.Hi-p.Estimate.Lo <= until
 }
 
 // Run evaluates the images, of the shard, that the store does not hold yet and returns the whole run. If none is left it computes nothing. Where ctx
@@ -63,7 +73,8 @@ func Run(ctx context.Context, be compute.Backend, store *record.Store, job Job, 
 	if err != nil {
 		return record.Run{}, err
 	}
-	if there && len(job.pending(before, nil, o)) == 0 {
+	_, score := job.measure()
+	if there && (len(job.pending(before, nil, o)) == 0 || (Progress{Estimate: before.Estimate(score)}).narrow(o.Until)) {
 		return before, nil
 	}
 	w, err := store.ShardWriter(job.Spec, o.Shard.String())
@@ -128,7 +139,7 @@ func (j Job) evaluate(ctx context.Context, be compute.Backend, before record.Run
 			s.Oracle.Close() // the same one more than once where stages share it, which is harmless
 		}
 	}()
-	return j.run(ctx, seq, chunks, w, o)
+	return j.run(ctx, seq, before, chunks, w, o)
 }
 
 // sequence binds the protocol to the system's outputs. Stages on one output share its compiled graphs.
@@ -161,10 +172,13 @@ func (j Job) sequence(be compute.Backend, buckets []int) (attacks.Sequence, erro
 	return seq, nil
 }
 
-func (j Job) run(ctx context.Context, seq attacks.Sequence, chunks [][]int, w *record.Writer, o Options) error {
+func (j Job) run(ctx context.Context, seq attacks.Sequence, known record.Run, chunks [][]int, w *record.Writer, o Options) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	p := Progress{Total: j.total(o)}
+	measure, score := j.measure()
+	p := Progress{Total: j.total(o), Measure: measure}
+	known.Images = slices.Clone(known.Images)
+	p.Estimate = known.Estimate(score)
 	p.Done = p.Total
 	for _, c := range chunks {
 		p.Done -= len(c)
@@ -231,15 +245,23 @@ func (j Job) run(ctx context.Context, seq attacks.Sequence, chunks [][]int, w *r
 		tell(func(p *Progress) {
 			p.Done += len(images)
 			p.Fresh += len(images)
-			for _, im := range images {
-				first := append(append([]int(nil), im.Fresh...), im.Clean...)
-				if len(first) > 0 && first[0] == im.Label {
-					p.Correct++
-				}
-			}
+			known.Images = append(known.Images, images...)
+			p.Estimate = known.Estimate(score)
 		})
+		if p.narrow(o.Until) { // nobody else changes the estimate
+			cancel(nil)
+			return nil
+		}
 	}
 	return nil
+}
+
+// measure is the accuracy that progress tells of.
+func (j Job) measure() (string, record.Score) {
+	if len(j.Protocol.Stages) == 0 {
+		return "clean", record.Clean
+	}
+	return "fresh", record.Fresh
 }
 
 // total is how many images the shard has.

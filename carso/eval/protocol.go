@@ -72,7 +72,6 @@ func Find(row, column string, scale paper.Scale, eps float64) (Protocol, error) 
 	case "carso-adaptive":
 		p.Decides, p.Confirm = string(carso.LogSum), 4
 		single := map[string]Stage{
-			"log-sum":             {string(carso.LogSum), apgd(attacks.CE, true)},
 			"margin":              {string(carso.LogSum), apgd(attacks.Margin, true)},
 			"logit":               {string(carso.MeanLogit), apgd(attacks.CE, true)},
 			"peel-stable":         {string(carso.PeelStable), apgd(attacks.CE, true)},

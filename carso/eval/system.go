@@ -162,23 +162,20 @@ func open(q Question) (System, error) {
 	return sys, err
 }
 
+// Answered returns the run, of those given, that has all images of a job.
+func Answered(known []record.Run, job Job) (record.Run, bool) {
+	for _, r := range known {
+		if r.Key == job.Spec.Key() && len(r.Missing(job.Images)) == 0 {
+			return r, true
+		}
+	}
+	return record.Run{}, false
+}
+
 // Ensure returns the run of a job: from the given runs if one of them has all its images, else by running it into the store.
 func Ensure(ctx context.Context, be compute.Backend, store *record.Store, known []record.Run, job Job, o Options) (record.Run, error) {
-	for _, r := range known {
-		if r.Key != job.Spec.Key() {
-			continue
-		}
-		have := map[int]bool{}
-		for _, im := range r.Images {
-			have[im.Index] = true
-		}
-		missing := false
-		for i := range job.Images {
-			missing = missing || !have[i]
-		}
-		if !missing {
-			return r, nil
-		}
+	if r, ok := Answered(known, job); ok {
+		return r, nil
 	}
 	return Run(ctx, be, store, job, o)
 }

@@ -32,7 +32,7 @@ func part(attack, output string, p record.Part) record.Part {
 func run(row, column string, n, clean, robust int, parts func(im *record.Image)) record.Run {
 	s := record.Spec{
 		Schema: record.Schema, Scenario: "a", Row: row, Column: column, Scale: "tiny", Data: record.Data{Name: "cifar10", Split: "test", Digest: "d"},
-		Weights: []record.Weight{{Role: "classifier", File: "f.safetensors", SHA256: "aa"}}, Eps: bound, Draws: 2, Seed: 1,
+		Weights: []record.Weight{{Role: "classifier", File: "f.safetensors", SHA256: "aa"}}, Eps: Bound, Draws: 2, Seed: 1,
 	}
 	if column == "clean" {
 		s.Eps = 0
@@ -210,6 +210,24 @@ func TestAdaptiveCells(t *testing.T) {
 	others[6].Spec.Weights = nil
 	if got := cell(t, build(t, "adaptive", others), "a/worst-case", "robust"); !strings.Contains(got.Reason, "different weights") {
 		t.Errorf("worst case over two defences: %+v", got)
+	}
+}
+
+// What is missing is what a run would add: nothing twice, nothing that another run answers, nothing of scenarios without weights.
+func TestMissing(t *testing.T) {
+	got := build(t, "main", runs()).Missing
+	want := []record.Query{}
+	for _, m := range [][2]string{{"classifier", "pgd-eot"}, {"plain", "clean"}, {"plain", "rand"}, {"plain", "pgd-eot"}, {"carso-paper", "pgd-eot"}, {"carso-honest", "clean"}, {"carso-honest", "pgd-eot"}} {
+		want = append(want, record.Query{Scenario: "a", Row: m[0], Column: m[1], Scale: "tiny"})
+	}
+	sorted := func(qs []record.Query) []record.Query {
+		return slices.SortedFunc(slices.Values(qs), func(a, b record.Query) int { return strings.Compare(a.Row+a.Column, b.Row+b.Column) })
+	}
+	if !slices.Equal(sorted(got), sorted(want)) {
+		t.Errorf("missing %v, want %v", got, want)
+	}
+	if !reflect.DeepEqual(build(t, "main", nil).Missing[0], record.Query{Scenario: "a", Row: "classifier", Column: "clean", Scale: "tiny"}) {
+		t.Errorf("without records the first one missing is %v", build(t, "main", nil).Missing[0])
 	}
 }
 

@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	checks "carsokit/attacks/check"
 	"carsokit/carso"
@@ -38,9 +38,13 @@ func evalCommand(ctx context.Context, args []string) error {
 	decides := fs.String("decides", "", "aggregation that decides, instead of the row's own")
 	records := fs.String("records", recordsDir, "folder of the records")
 	weights := fs.String("weights", "", "folder of the weight files (default: those that ship)")
-	chunk := fs.Int("chunk", 25, "images per record: at most this much work is lost at a kill")
+	chunk := fs.Int("chunk", 25, "images per record: at most this much work of each worker is lost at a kill")
 	workers := fs.Int("workers", 2, "chunks under way at once")
 	part := fs.String("shard", "", "part of the images, 0/8 to 7/8, into a file of its own; auto: that of a Slurm array task or a Kubernetes Indexed Job; carso merge joins them")
+	plan := fs.Bool("plan", false, "say what would be computed, and how long that takes at the rate of -rate or of the last evaluation like it, and compute nothing")
+	images := fs.Float64("rate", 0, "-plan: images per second")
+	until := fs.Float64("until", 0, "stop when the 95 % interval of the accuracy so far is at most so many percentage points wide; 0: evaluate all images")
+	form := fs.String("progress", "text", "on standard error: text, a line that is rewritten; json, a line a chunk; none")
 	checked := fs.Int("check", 0, "also check on so many images whether the attacks can be believed, and keep the findings beside the records")
 	again := fs.Bool("again", false, "run also what the program's own records already answer")
 	dir := fs.String("data", "", "folder or archive of the data set (default $"+data.Env+", then build/data, then the built-in sample)")
@@ -85,19 +89,55 @@ func evalCommand(ctx context.Context, args []string) error {
 				return err
 			}
 			fmt.Printf("%s/%s/%s/%s eps %s/255: %d images, key %.12s\n", q.Scenario, q.Row, q.Column, q.Scale, text, job.Images, job.Spec.Key())
-			run, err := eval.Ensure(ctx, be, store, known, job, eval.Options{Chunk: *chunk, Workers: *workers, Shard: shard, Progress: progressLine(os.Stderr)})
-			if err != nil {
-				return err
+			run, answered := eval.Answered(known, job)
+			if !answered {
+				o := eval.Options{Chunk: *chunk, Workers: *workers, Shard: shard, Until: *until}
+				if err := tellPlan(job, store, o, *records, *images); err != nil {
+					return err
+				}
+				if *plan {
+					continue
+				}
+				progress, err := newReporter(os.Stderr, *form, *chunk, *workers)
+				if err != nil {
+					return err
+				}
+				o.Progress = progress.tell
+				run, err = eval.Run(ctx, be, store, job, o)
+				progress.end()
+				if r := rate(progress.latest); r > 0 {
+					err = errors.Join(err, remember(*records, job.Spec, r))
+				}
+				if err != nil {
+					return err
+				}
 			}
-			fmt.Fprintln(os.Stderr)
 			summary(os.Stdout, run)
-			if *checked > 0 {
+			if *checked > 0 && !*plan {
 				if err := keepFindings(ctx, os.Stdout, be, job, *checked, *records); err != nil {
 					return err
 				}
 			}
 		}
 	}
+	return nil
+}
+
+// tellPlan prints what an evaluation will compute, with the time at a given rate or at the one remembered.
+func tellPlan(job eval.Job, store *record.Store, o eval.Options, dir string, rate float64) error {
+	p, err := job.Plan(store, o)
+	if err != nil {
+		return err
+	}
+	source := "as given"
+	if rate == 0 {
+		known, err := loadRates(dir)
+		if err != nil {
+			return err
+		}
+		rate, source = known[rateName(job.Spec)], "measured when this was last evaluated here"
+	}
+	p.Print(os.Stdout, rate, source)
 	return nil
 }
 
@@ -127,24 +167,6 @@ func testSet(dir string) (*data.Set, string, error) {
 	return set, where, err
 }
 
-// progressLine rewrites one line with rate and ETA, at most twice a second.
-func progressLine(w io.Writer) func(eval.Progress) {
-	var last time.Time
-	return func(p eval.Progress) {
-		if time.Since(last) < 500*time.Millisecond && p.Done < p.Total {
-			return
-		}
-		last = time.Now()
-		line := fmt.Sprintf("%d/%d images", p.Done, p.Total)
-		if p.Fresh > 0 {
-			rate := float64(p.Fresh) / p.Elapsed.Seconds()
-			eta := time.Duration(float64(p.Total-p.Done) / rate * float64(time.Second)).Round(time.Second)
-			line += fmt.Sprintf("  %.3g images/s  ETA %s  correct %.1f %%", rate, eta, 100*float64(p.Correct)/float64(p.Fresh))
-		}
-		fmt.Fprintf(w, "\r\x1b[K%.150s", line+"  "+p.Note)
-	}
-}
-
 func summary(w io.Writer, run record.Run) {
 	for _, d := range record.Definitions() {
 		e := run.Estimate(d.Score)
@@ -165,47 +187,4 @@ func summary(w io.Writer, run record.Run) {
 			nan.Value, zero.Value, a.NaN.Survived, a.NaN.Images, a.Zero.Survived, a.Zero.Images, a.Usable.Survived, a.Usable.Images)
 	}
 	fmt.Fprintf(w, "  record: %s\n", run.File)
-}
-
-func table(_ context.Context, args []string) error {
-	id := "main"
-	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
-		id, args = args[0], args[1:]
-	}
-	fs := flag.NewFlagSet("carso table", flag.ContinueOnError)
-	scale := fs.String("scale", "small", "tiny, quickstart, small, small-full or paper")
-	format := fs.String("format", "text", strings.Join(paper.Formats(), ", "))
-	fs.Bool("no-run", true, "print from records, computing nothing: always so; carso eval fills the gaps that are named")
-	records := fs.String("records", recordsDir, "folder of further records, beside the program's own")
-	if err := parse(fs, args); err != nil {
-		return err
-	}
-	if id == "list" {
-		for _, t := range paper.Tables() {
-			fmt.Printf("%-10s %s\n", t.ID, t.Title)
-		}
-		return nil
-	}
-	runs, err := allRuns(*records)
-	if err != nil {
-		return err
-	}
-	t, err := paper.Build(id, *scale, runs)
-	if err != nil {
-		return err
-	}
-	return paper.Render(os.Stdout, t, *format)
-}
-
-// allRuns are the program's own records and those of a folder, which may not exist.
-func allRuns(dir string) ([]record.Run, error) {
-	runs, err := paper.Committed()
-	if err != nil {
-		return nil, err
-	}
-	if _, err := os.Stat(dir); err != nil {
-		return runs, nil
-	}
-	more, err := record.Load(dir)
-	return append(runs, more...), err
 }

@@ -14,6 +14,23 @@ import (
 
 var update = flag.Bool("update", false, "write the numbers of the records into the documents")
 
+// documents are the paths of all documents for readers.
+func documents(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, pattern := range []string{"*.md", filepath.Join("docs", "*.md")} {
+		found, err := filepath.Glob(filepath.Join("..", "..", pattern))
+		if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, found...)
+	}
+	if len(all) < 4 {
+		t.Fatalf("only %v", all)
+	}
+	return all
+}
+
 // TestNumbersInDocuments: the blocks between <!-- results ... --> comments of the documents are what the committed records say. With -update they are
 // written anew.
 func TestNumbersInDocuments(t *testing.T) {
@@ -21,8 +38,8 @@ func TestNumbersInDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, doc := range []string{"README.md", filepath.Join("docs", "findings.md")} {
-		path := filepath.Join("..", "..", doc)
+	for _, path := range documents(t) {
+		doc := filepath.Base(path)
 		old, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)

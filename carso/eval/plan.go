@@ -1,0 +1,92 @@
+package eval
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"time"
+
+	"carsokit/attacks"
+	"carsokit/carso/record"
+)
+
+// Plan is what an evaluation will compute. Numbers of passes are of one image, and the most that it can take: images that are wrong from the start,
+// broken on the way or without a finite gradient take fewer.
+type Plan struct {
+	Images   int         `json:"images"`   // of the evaluation, or the shard
+	Recorded int         `json:"recorded"` // of them, already there
+	Stages   []StagePlan `json:"stages"`
+	Forward  int         `json:"forward"`  // passes that decide: initial, confirming and scoring
+	Gradient int         `json:"gradient"` // passes with gradient
+}
+
+// StagePlan is one attack of a plan.
+type StagePlan struct {
+	Name     string `json:"name"`     // "apgd-ce/log-sum"
+	Steps    int    `json:"steps"`    // gradient evaluations
+	EoT      int    `json:"eot"`      // draws averaged in each; 1 where the attack does not say
+	Gradient int    `json:"gradient"` // Steps * EoT
+}
+
+// Plan says what [Run] would compute with the same arguments, without computing anything.
+func (j Job) Plan(store *record.Store, o Options) (Plan, error) {
+	o = o.withDefaults()
+	before, _, err := store.Run(j.Spec)
+	if err != nil {
+		return Plan{}, err
+	}
+	p := Plan{Images: j.total(o)}
+	p.Recorded = p.Images
+	for _, c := range j.pending(before, nil, o) {
+		p.Recorded -= len(c)
+	}
+	if len(j.Protocol.Stages) == 0 {
+		p.Forward = j.Spec.Draws
+		return p, nil
+	}
+	confirm := max(j.Protocol.Confirm, 1)
+	p.Forward = confirm + 2*j.Spec.Draws
+	for _, s := range j.Protocol.Stages {
+		text, err := attacks.Describe(s.Attack)
+		if err != nil {
+			return p, err
+		}
+		config := struct {
+			EoT int `json:"eot"`
+		}{1}
+		if err := json.Unmarshal(text, &config); err != nil {
+			return p, fmt.Errorf("planning %s: %w", stageName(s), err)
+		}
+		stage := StagePlan{Name: stageName(s), Steps: s.Attack.Evaluations(), EoT: max(config.EoT, 1)}
+		stage.Gradient = stage.Steps * stage.EoT
+		p.Stages = append(p.Stages, stage)
+		p.Forward += confirm + 1 // an attack begins with a pass of its own
+		p.Gradient += stage.Gradient
+	}
+	return p, nil
+}
+
+// Left is how many images are still to be computed.
+func (p Plan) Left() int { return p.Images - p.Recorded }
+
+// Time is how long the rest takes at a rate in images a second.
+func (p Plan) Time(rate float64) time.Duration {
+	return time.Duration(float64(p.Left()) / rate * float64(time.Second)).Round(time.Second)
+}
+
+// Print writes the plan; a rate of 0 is unknown, and source says where a known one comes from.
+func (p Plan) Print(w io.Writer, rate float64, source string) {
+	fmt.Fprintf(w, "  plan: %d images, %d of them recorded; of each at most\n", p.Images, p.Recorded)
+	for _, s := range p.Stages {
+		fmt.Fprintf(w, "    %-28s %4d steps of %d draws: %d passes with gradient\n", s.Name, s.Steps, s.EoT, s.Gradient)
+	}
+	fmt.Fprintf(w, "    %d passes with gradient and %d without; for the %d images left %d and %d\n", p.Gradient, p.Forward, p.Left(), p.Left()*p.Gradient, p.Left()*p.Forward)
+	switch {
+	case p.Left() == 0:
+		fmt.Fprintln(w, "    nothing is left to compute")
+	case rate > 0:
+		fmt.Fprintf(w, "    about %s at %.3g images/s (%s)\n", p.Time(rate), rate, source)
+	default:
+		fmt.Fprintln(w, "    no rate is known yet: the first chunk measures it, or give -rate")
+	}
+}

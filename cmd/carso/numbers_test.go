@@ -1,0 +1,319 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"carsokit/carso/paper"
+	"carsokit/carso/record"
+	"carsokit/plots"
+)
+
+// make verify-numbers: every accuracy that a reader finds comes from the committed records. TestNumbersInDocuments recomputes what stands between result
+// markers; the tests here see to it that no accuracy stands elsewhere, and recompute what notebooks show.
+
+var (
+	// Not for prose: code, results and what is quoted from elsewhere under its source, <!-- cited SOURCE -->...<!-- /cited -->.
+	exempt = regexp.MustCompile("(?s)<!-- results .*?<!-- /results -->|<!-- cited \\S.*?-->.*?<!-- /cited -->|\n```.*?\n```|`[^`\n]*`")
+	// A percentage of at least ten (smaller ones are nearly always limits and tolerances), or any value with its interval.
+	accuracy = regexp.MustCompile(`\b\d\d+(?:\.\d+)?(?: |&nbsp;)?(?:%|percent\b)|[-+]?\d+\.\d+ \[[-+]?\d+\.\d+, [-+]?\d+\.\d+\]`)
+	// The level of an interval or of another certainty is no result.
+	level = regexp.MustCompile(`\b(?:95|99)(?:\.\d+)? ?%`)
+)
+
+// strayAccuracies lists the lines of a text with an accuracy that nothing recomputes.
+func strayAccuracies(text string) []string {
+	blank := func(s string) string { return strings.Repeat("\n", strings.Count(s, "\n")) }
+	text = exempt.ReplaceAllStringFunc(text, blank)
+	var stray []string
+	for n, line := range strings.Split(text, "\n") {
+		if found := accuracy.FindString(level.ReplaceAllString(line, "")); found != "" {
+			stray = append(stray, fmt.Sprintf("line %d: %q", n+1, found))
+		}
+	}
+	return stray
+}
+
+const remedy = "put it between result markers (see README.md), or say where it is from: <!-- cited SOURCE -->...<!-- /cited -->"
+
+func TestNoNumbersInProse(t *testing.T) {
+	for _, path := range documents(t) {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, s := range strayAccuracies(string(text)) {
+			t.Errorf("%s, %s: an accuracy that no record is compared with: %s", filepath.Base(path), s, remedy)
+		}
+	}
+}
+
+func TestStrayAccuracies(t *testing.T) {
+	for text, stray := range map[string]int{
+		"robust accuracy is 34.8 % here":                                1,
+		"34.80 [30.76, 39.08]":                                          1,
+		"falls to 12%":                                                  1,
+		"and 12 percent of":                                             1,
+		"| row | +8.40 [1.00, 2.00] |":                                  1,
+		"with 95 % intervals, l_inf 8/255, 500 images":                  0,
+		"run `carso eval -rate 12%`":                                    0,
+		"a\n```\n34.8 %\n```\nb 13 %":                                   1,
+		"<!-- results main small a/ -->\n| 34.8 % |\n<!-- /results -->": 0,
+		"<!-- cited the paper --> 76.13 % <!-- /cited --> and 13 %":     1,
+		"<!-- cited --> 76.13 % <!-- /cited -->":                        1, // by whom?
+	} {
+		if got := strayAccuracies(text); len(got) != stray {
+			t.Errorf("%q: %v, want %d", text, got, stray)
+		}
+	}
+	if got := strayAccuracies("a\n```\nx\n```\n17 %"); len(got) != 1 || !strings.HasPrefix(got[0], "line 5:") {
+		t.Errorf("the line is lost: %v", got)
+	}
+}
+
+// notebook is what is compared of a notebook; the outputs stay raw, so that they can be replaced in the file.
+type notebook struct {
+	Cells []struct {
+		Kind    string `json:"cell_type"`
+		Source  lines  `json:"source"`
+		Outputs []struct {
+			Text lines                      `json:"text"`
+			Data map[string]json.RawMessage `json:"data"`
+		} `json:"outputs"`
+	} `json:"cells"`
+}
+
+// lines is a text that notebooks may cut into lines.
+type lines string
+
+func (l *lines) UnmarshalJSON(raw []byte) error {
+	var many []string
+	if json.Unmarshal(raw, &many) == nil {
+		*l = lines(strings.Join(many, ""))
+		return nil
+	}
+	return json.Unmarshal(raw, (*string)(l))
+}
+
+const (
+	markdownType = "text/markdown"
+	echartsType  = "application/vnd.echarts.v5+json"
+)
+
+// TestNumbersInNotebooks recomputes the tables, the curves and the counts of survivors in the outputs of the committed notebooks. A table of a scale that the
+// committed records do not hold was computed live by the notebook itself; there is nothing to compare it with.
+func TestNumbersInNotebooks(t *testing.T) {
+	runs, err := paper.Committed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths, err := filepath.Glob(filepath.Join("..", "..", "notebooks", "*.ipynb"))
+	if err != nil || len(paths) == 0 {
+		t.Fatal("no notebooks", err)
+	}
+	compared := 0
+	for _, path := range paths {
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var nb notebook
+		if err := json.Unmarshal(raw, &nb); err != nil {
+			t.Fatalf("%s: %v", path, err)
+		}
+		old := raw
+		name := filepath.Base(path)
+		for i, c := range nb.Cells {
+			if c.Kind == "markdown" {
+				for _, s := range strayAccuracies(string(c.Source)) {
+					t.Errorf("%s, cell %d, %s: an accuracy in prose: %s", name, i, s, remedy)
+				}
+			}
+			for _, o := range c.Outputs {
+				if text, ok := o.Data[markdownType]; ok {
+					forms, err := recomputedTable(runs, text)
+					if err != nil {
+						t.Errorf("%s, cell %d: %v", name, i, err)
+					}
+					if forms != nil {
+						compared++
+						raw = replaceForms(raw, o.Data, forms)
+					}
+				}
+				if chart, ok := o.Data[echartsType]; ok {
+					n, err := compareCurves(runs, chart)
+					if err != nil {
+						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
+					}
+					compared += n
+				}
+				n, err := compareSurvivors(runs, string(o.Text))
+				if err != nil {
+					t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
+				}
+				compared += n
+			}
+		}
+		if bytes.Equal(raw, old) {
+			continue
+		}
+		if !*update {
+			t.Errorf("%s: a table does not say what the records say; go test ./cmd/carso -run Numbers -update, or run the notebook again", name)
+		} else if err := os.WriteFile(path, raw, 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if compared < 5 { // two tables, two curves at least, one count of survivors: or the patterns no longer find them
+		t.Errorf("only %d outputs were compared", compared)
+	}
+}
+
+// recomputedTable builds the table that an output shows from the records: nil if it is none of ours, or live.
+func recomputedTable(runs []record.Run, raw json.RawMessage) (map[string]string, error) {
+	var text lines
+	if err := json.Unmarshal(raw, &text); err != nil {
+		return nil, err
+	}
+	rows := strings.Split(strings.TrimSpace(string(text)), "\n")
+	cells := func(row string) []string {
+		all := strings.Split(strings.Trim(row, "| "), " | ")
+		for k := range all {
+			all[k] = strings.TrimSpace(all[k])
+		}
+		return all
+	}
+	header := cells(rows[0])
+	scale, ok := strings.CutPrefix(header[0], "scale ")
+	if !ok || len(rows) < 3 {
+		return nil, nil
+	}
+	if _, err := record.Best(runs, record.Query{Scale: scale}, nil); err != nil {
+		return nil, nil
+	}
+	var titles []string
+	for _, r := range rows[2:] {
+		titles = append(titles, cells(r)[0])
+	}
+	for _, entry := range paper.Tables() {
+		table, err := paper.Build(entry.ID, scale, runs)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range table.Rows {
+			for n := range len(row.ID) + 1 { // the prefix that the notebook asked for
+				head, body, _ := table.Plain(row.ID[:n], header[1:]...)
+				if len(head) != len(header) || len(body) != len(titles) {
+					continue
+				}
+				same := true
+				for k := range body {
+					same = same && strings.TrimSpace(body[k][0]) == titles[k]
+				}
+				if same {
+					return plots.TableForms(head, body), nil
+				}
+			}
+		}
+	}
+	return nil, fmt.Errorf("no table has the rows and columns of this one of scale %s: run the notebook again", scale)
+}
+
+// replaceForms puts the forms of an output into the file of its notebook, as it cuts texts into lines.
+func replaceForms(file []byte, data map[string]json.RawMessage, forms map[string]string) []byte {
+	for kind, old := range data {
+		text, ok := forms[kind]
+		var had lines
+		if !ok || json.Unmarshal(old, &had) != nil || strings.TrimRight(string(had), "\n") == strings.TrimRight(text, "\n") {
+			continue
+		}
+		indent := "\n"
+		if rest, found := bytes.CutPrefix(old, []byte("[\n")); found {
+			indent += string(rest[:len(rest)-len(bytes.TrimLeft(rest, " "))])
+		}
+		var parts []string
+		for _, line := range strings.SplitAfter(text, "\n") {
+			if line == "" {
+				continue
+			}
+			var quoted bytes.Buffer
+			e := json.NewEncoder(&quoted)
+			e.SetEscapeHTML(false)
+			e.Encode(line) // a string: cannot fail
+			parts = append(parts, strings.TrimSpace(quoted.String()))
+		}
+		fresh := "[" + indent + strings.Join(parts, ","+indent) + strings.TrimSuffix(indent, " ") + "]"
+		file = bytes.Replace(file, old, []byte(fresh), 1)
+	}
+	return file
+}
+
+// compareCurves checks the points of a chart whose series are rows of the main table: clean accuracy, then rand over bounds, of scale small.
+func compareCurves(runs []record.Run, raw json.RawMessage) (compared int, err error) {
+	var chart struct {
+		Series []struct {
+			Name string            `json:"name"`
+			Type string            `json:"type"`
+			Data []json.RawMessage `json:"data"`
+		} `json:"series"`
+	}
+	if err := json.Unmarshal(raw, &chart); err != nil {
+		return 0, err
+	}
+	for _, s := range chart.Series {
+		q := record.Query{Scenario: "a", Row: s.Name, Column: "clean", Scale: "small"}
+		if _, err := record.Best(runs, q, nil); err != nil || s.Type != "line" || len(s.Data) == 0 || s.Data[0][0] != '{' { // lists are the ends of intervals
+			continue
+		}
+		want := record.Curve(runs, q, record.Clean)
+		q.Column = "rand"
+		score := record.Fresh
+		if s.Name == "carso-honest" {
+			score = record.Worst
+		}
+		want = append(want, record.Curve(runs, q, score)...)
+		if len(want) != len(s.Data) {
+			return compared, fmt.Errorf("the curve %s has %d points, the records have %d", s.Name, len(s.Data), len(want))
+		}
+		for k, d := range s.Data {
+			var point struct {
+				Value [2]float64 `json:"value"`
+			}
+			if err := json.Unmarshal(d, &point); err != nil {
+				return compared, fmt.Errorf("the curve %s: %w", s.Name, err)
+			}
+			at := point.Value
+			if p := want[k]; math.Abs(at[0]-255*p.Eps) > 1e-6 || math.Abs(at[1]-p.Estimate.Value) > 1e-6 {
+				return compared, fmt.Errorf("the curve %s has the point %v, the records %g, %g", s.Name, at, 255*p.Eps, p.Estimate.Value)
+			}
+		}
+		compared++
+	}
+	return compared, nil
+}
+
+var survivors = regexp.MustCompile(`survivors: (\d+) with a NaN gradient, (\d+) with a zero gradient, (\d+) with a finite one`)
+
+// compareSurvivors checks the count of survivors of the paper's protocol at scale small, where a text has one.
+func compareSurvivors(runs []record.Run, text string) (int, error) {
+	found := survivors.FindString(text)
+	if found == "" {
+		return 0, nil
+	}
+	run, err := record.Best(runs, record.Query{Scenario: "a", Row: "carso-paper", Column: "rand", Scale: "small"}, func(s record.Spec) bool { return math.Abs(s.Eps-8./255) < 1e-6 })
+	if err != nil {
+		return 0, err
+	}
+	a := run.Account(run.PartIDs()[0], true)
+	want := fmt.Sprintf("survivors: %d with a NaN gradient, %d with a zero gradient, %d with a finite one", a.NaN.Survived, a.Zero.Survived, a.Usable.Survived)
+	if found != want {
+		return 0, fmt.Errorf("%q, the records say %q", found, want)
+	}
+	return 1, nil
+}
