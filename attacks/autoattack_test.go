@@ -9,6 +9,9 @@ import (
 	"strings"
 	"testing"
 
+	. "github.com/gomlx/gomlx/core/graph"
+	"github.com/gomlx/gomlx/ml/model"
+
 	"carsokit/attacks"
 	"carsokit/attacks/attacktest"
 	"carsokit/internal/rng"
@@ -304,5 +307,91 @@ func TestRanked(t *testing.T) {
 		if got := attacks.Ranked(logits, 4, j); !slices.Equal(got, want) {
 			t.Errorf("rank %d: %v, want %v", j, got, want)
 		}
+	}
+}
+
+// Every attack refuses settings that cannot be and names the field.
+func TestValidateOthers(t *testing.T) {
+	const eps = 0.1
+	targeted, multi, fab := attacks.StandardAPGDTargeted(eps, 1), attacks.StandardMultiTargeted(eps, 1), attacks.StandardFAB(eps, 9, 1)
+	fool, square, noise := attacks.PaperDeepFool(eps), attacks.StandardSquare(eps, 1), attacks.UniformNoise{Eps: eps, Tries: 1, EoT: 1}
+	for _, a := range []attacks.Attack{targeted, multi, fab, fool, square, noise} {
+		if err := a.Validate(); err != nil {
+			t.Errorf("%s: %v", a.Name(), err)
+		}
+	}
+	type bad struct {
+		attack attacks.Attack
+		want   string
+	}
+	var all []bad
+	add := func(a attacks.Attack, want string) { all = append(all, bad{a, want}) }
+	with := func(a attacks.APGDTargeted, f func(*attacks.APGDTargeted)) attacks.APGDTargeted { f(&a); return a }
+	add(with(targeted, func(a *attacks.APGDTargeted) { a.Targets = 0 }), "Targets")
+	add(with(targeted, func(a *attacks.APGDTargeted) { a.Loss = attacks.CE }), "targeted loss")
+	add(with(targeted, func(a *attacks.APGDTargeted) { a.Rho = 2 }), "Rho")
+	add(with(targeted, func(a *attacks.APGDTargeted) { a.EoT = 0 }), "EoT")
+	multi.Step = 0
+	add(multi, "Step")
+	for field, spoil := range map[string]func(*attacks.FAB){"Targets": func(a *attacks.FAB) { a.Targets = -1 }, "AlphaMax": func(a *attacks.FAB) { a.AlphaMax = 1.5 },
+		"Beta": func(a *attacks.FAB) { a.Beta = -1 }, "Eta": func(a *attacks.FAB) { a.Eta = math.NaN() }, "Restarts": func(a *attacks.FAB) { a.Restarts = 0 }} {
+		a := fab
+		spoil(&a)
+		add(a, field)
+	}
+	fool.Overshoot = -1
+	add(fool, "Overshoot")
+	square.P = math.NaN()
+	add(square, "P")
+	noise.Tries = 0
+	add(noise, "Tries")
+	for _, b := range all {
+		if err := b.attack.Validate(); err == nil || !strings.Contains(err.Error(), b.want) {
+			t.Errorf("%s: error %v, want one with %q", b.attack.Name(), err, b.want)
+		}
+		if _, err := b.attack.Run(context.Background(), nil, attacks.Batch{}, 1); err == nil {
+			t.Errorf("%s runs with a bad %s", b.attack.Name(), b.want)
+		}
+	}
+}
+
+// Square keeps the best of its queries, and its squares have the sides of the reference's schedule.
+func TestSquare(t *testing.T) {
+	const eps = 0.05
+	c := newBlurry(t)
+	o := oracle(t, attacks.Deterministic(c.store, 4, func(s *model.Scope, x *Node) *Node { return c.Logits(s, x, ZerosLike(x)) }), attacks.OracleOptions{})
+	b := c.images(3)
+	_, logits := correct(t, o, b)
+	b.Y = attacks.Ranked(logits, 4, 1)
+	a := attacks.StandardSquare(eps, 1)
+	a.Queries = 300
+	losses := map[int][]float32{}
+	r, err := a.Run(context.Background(), o.Observed(func(ids []int, g *attacks.Grad) {
+		for k, id := range ids {
+			losses[id] = append(losses[id], g.Loss[k])
+		}
+	}), b, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, id := range b.ID {
+		if len(losses[id]) != r.Diag[i].Queries {
+			t.Errorf("image %d: %d queries seen, %d in the diagnostics", i, len(losses[id]), r.Diag[i].Queries)
+		}
+		if largest := slices.Max(losses[id]); r.BestLoss[i] != largest {
+			t.Errorf("image %d: best loss %v, the largest seen is %v", i, r.BestLoss[i], largest)
+		}
+		if r.Broken[i] != (r.BestLoss[i] >= 0) {
+			t.Errorf("image %d: broken %v at loss %v", i, r.Broken[i], r.BestLoss[i])
+		}
+	}
+	for query, want := range map[int]int{0: 29, 10: 29, 11: 20, 51: 14, 201: 10, 501: 7, 1001: 5, 2001: 4, 4999: 3} {
+		// round(sqrt(p * 32 * 32)) with p = 0.8 halved after 10, 50, 200, 500, 1000, 2000 and 4000 queries.
+		if got := a.Side(query, 32, 32); got != want {
+			t.Errorf("query %d: side %d, want %d", query, got, want)
+		}
+	}
+	if got := a.Side(0, 4, 32); got != 4 {
+		t.Errorf("side %d in an image of 4 x 32 pixels", got)
 	}
 }

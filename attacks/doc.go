@@ -1,4 +1,4 @@
-// Package attacks measures how far small changes of an image fool a classifier: white-box attacks in the l-infinity ball over images in
+// Package attacks measures how far small changes of an image fool a classifier: attacks in the l-infinity ball over images in
 // [0,1], for any GoMLX model that satisfies [Classifier], deterministic or stochastic.
 //
 // A complete evaluation of a model whose weights are in store and whose graph is net:
@@ -18,7 +18,7 @@
 //
 // An [Oracle] compiles the gradient of a [Loss] through the classifier once and answers for batches of any size; an [Attack] is a plain value
 // whose exported fields are its whole specification; a [Sequence] runs attacks one after the other on the images that are still classified correctly and lets
-// fresh forward passes decide, as AutoAttack does. [Catalog] lists what there is under the names of a command line:
+// fresh forward passes decide, as AutoAttack does. [Catalog] lists what there is:
 //
 //   - one gradient step: [FGSM]; many: [PGD], [PGDEoT], [APGD], and towards each class [APGDTargeted], [MultiTargeted];
 //   - the nearest adversarial image: [FAB], [DeepFool];

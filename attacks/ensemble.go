@@ -25,11 +25,12 @@ func partition(c Staged, atOnce int) (*parts, error) {
 	if atOnce == 0 {
 		atOnce = 32
 	}
+	dims := c.NoiseDims()
 	e, ok := c.(Ensemble)
-	if !ok || c.NoiseDims()[0] <= atOnce {
+	if !ok || len(dims) == 0 || dims[0] <= atOnce {
 		return nil, nil
 	}
-	p := &parts{ensemble: e, members: c.NoiseDims()[0], size: atOnce, noise: c.NoiseDims()[1:], width: 1}
+	p := &parts{ensemble: e, members: dims[0], size: atOnce, noise: dims[1:], width: 1}
 	p.count = (p.members + p.size - 1) / p.size
 	for _, d := range p.noise {
 		p.width *= d

@@ -80,3 +80,6 @@ func ToPlane(t, w []float32, b float64) (move []float64, norm float64) {
 
 // Share is the share of the pixels in the squares of a query.
 func (a SquareAttack) Share(query int) float64 { return a.share(query) }
+
+// Side is the side of the squares of a query in images of h x w pixels.
+func (a SquareAttack) Side(query, h, w int) int { return a.side(query, h, w) }

@@ -3,6 +3,8 @@ package carso
 import (
 	"fmt"
 
+	"carsokit/attacks"
+
 	"github.com/gomlx/gomlx/ml/model"
 )
 
@@ -18,6 +20,8 @@ type Defence struct {
 
 	store *model.Store
 }
+
+var _ attacks.Ensemble = (*Defence)(nil)
 
 // Scopes of a store that holds a defence; the purifier's parts have scopes of their names beside them.
 const (

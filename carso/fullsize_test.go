@@ -89,14 +89,14 @@ func TestFullSize(t *testing.T) {
 	if describe(d.Config) != describe(cfg) {
 		t.Errorf("read as %s, written as %s", describe(d.Config), describe(cfg))
 	}
-	for _, p := range d.Parts()[1].Params[:1] { // the largest tensor, back out of the store
-		v, err := nn.Get(d.store.RootScope().At("repr_fcn_compressor"), p)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !slices.Equal(v, fullSizeValues(p)) {
-			t.Errorf("%s is not as written", p.Name)
-		}
+	fcn := d.Parts()[1]
+	largest := fcn.Params[0]
+	v, err := nn.Get(d.store.RootScope().At("%s", fcn.Name), largest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(v, fullSizeValues(largest)) {
+		t.Errorf("%s of %s is not as written", largest.Name, fcn.Name)
 	}
 
 	be := goldentest.Backend(t)

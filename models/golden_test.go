@@ -221,14 +221,23 @@ func TestManifestNames(t *testing.T) {
 		}
 		f.Count(name+": representations", differing+len(taps)-len(m.Taps), len(m.Taps), 0)
 	}
-	var blurred struct {
-		State []stateEntry `json:"state_dict"`
+	blurred, err := filepath.Glob(filepath.Join(f.Dir, "plain_training_blurred_*.json"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	f.JSON("plain_training_blurred_wrn_28_10", &blurred)
-	w := CIFAR10WRN(28, 10)
-	w.BlurPool = true
-	w.Classes = int(blurred.State[len(blurred.State)-1][1].([]any)[0].(float64)) // the last tensor is the bias of the logits
-	compareState(t, f, "plain training: classifier", w.Params(), blurred.State)
+	for _, file := range blurred {
+		var m struct {
+			State []stateEntry `json:"state_dict"`
+		}
+		name := strings.TrimSuffix(filepath.Base(file), ".json")
+		f.JSON(name, &m)
+		w := WRN{BlurPool: true, Size: 32}
+		if _, err := fmt.Sscanf(name, "plain_training_blurred_wrn_%d_%d", &w.Depth, &w.Width); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		w.Classes = int(m.State[len(m.State)-1][1].([]any)[0].(float64)) // the last tensor is the bias of the logits
+		compareState(t, f, "plain training: "+w.String(), w.Params(), m.State)
+	}
 }
 
 // manifest is what a scenario's manifest says of its classifier.

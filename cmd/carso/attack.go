@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 
+	"carsokit/attacks"
 	checks "carsokit/attacks/check"
 	"carsokit/carso"
 	"carsokit/carso/eval"
@@ -16,12 +17,43 @@ import (
 	"carsokit/internal/xlaenv"
 )
 
-// attackCommand has one verb so far.
+// attackCommand has two verbs.
 func attackCommand(ctx context.Context, args []string) error {
-	if len(args) > 0 && args[0] == "check" {
-		return attackCheck(ctx, args[1:])
+	if len(args) > 0 {
+		switch args[0] {
+		case "check":
+			return attackCheck(ctx, args[1:])
+		case "list":
+			return attackList(args[1:])
+		}
 	}
-	return fmt.Errorf("usage: carso attack check [flags]     carso attack check -h lists the flags")
+	return fmt.Errorf("usage: carso attack check [flags] or carso attack list [flags]; -h lists the flags")
+}
+
+// attackList prints the catalogue of attacks, with -json each one's whole specification.
+func attackList(args []string) error {
+	fs := flag.NewFlagSet("carso attack list", flag.ContinueOnError)
+	eps := fs.Float64("eps", 8, "l_inf bound in 1/255")
+	specification := fs.Bool("json", false, "print every field of each attack")
+	if err := parse(fs, args); err != nil {
+		return err
+	}
+	for _, p := range attacks.Catalog() {
+		if !*specification {
+			fmt.Printf("%-22s %s\n", p.Name, p.Doc)
+			continue
+		}
+		a := p.New(*eps / 255)
+		if err := a.Validate(); err != nil {
+			return err
+		}
+		text, err := attacks.Describe(a)
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%-22s %s\n", p.Name, text)
+	}
+	return nil
 }
 
 // attackCheck says whether attacks on a row of the main table can be believed.

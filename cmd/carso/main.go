@@ -26,7 +26,7 @@ func commands() []command {
 		{"merge", "join the parts of evaluations, and say what is missing", merge},
 		{"records", "list, show or export records", recordsCommand},
 		{"table", "print a table from records", table},
-		{"attack", "check whether attacks on a row can be believed", attackCommand},
+		{"attack", "check whether attacks on a row can be believed; list the attacks", attackCommand},
 		{"checkpoint", "inspect weight files", checkpoint},
 		{"bench", "time operations beside PyTorch", benchCommand},
 	}

@@ -21,7 +21,8 @@ import (
 
 type trainFlags struct {
 	scenario, scale, out, data, weights string
-	plain                               bool
+	plain, frozenBN                     bool
+	epsMultiplier                       float64
 }
 
 func trainCommand(ctx context.Context, args []string) error {
@@ -31,13 +32,15 @@ func trainCommand(ctx context.Context, args []string) error {
 	var f trainFlags
 	fs := flag.NewFlagSet("carso train "+args[0], flag.ContinueOnError)
 	fs.StringVar(&f.scenario, "scenario", "a", "scenario of the paper")
-	fs.StringVar(&f.scale, "scale", "small", "tiny or small")
+	fs.StringVar(&f.scale, "scale", "small", "tiny, small, or paper: the reference's recipe at full size")
 	fs.StringVar(&f.out, "out", "", "folder of the run's state and curve (default build/train/...)")
 	fs.StringVar(&f.data, "data", "", "folder or archive of the data set (default $"+data.Env+", then build/data)")
 	if args[0] == "classifier" {
 		fs.BoolVar(&f.plain, "plain", false, "train without an adversary, for the sanity row")
+		fs.BoolVar(&f.frozenBN, "frozen-bn", false, "with -plain -scale paper: repeat the reference's mistake of freezing BatchNorm's statistics after the first epoch")
 	} else {
 		fs.StringVar(&f.weights, "weights", "", "folder of the classifier's file (default: the one that ships)")
+		fs.Float64Var(&f.epsMultiplier, "eps-multiplier", -1, "factor of the adversaries' eps 4/255 and 8/255; 1 is what the paper states, the reference's code multiplies by about 4 (default: the code's)")
 	}
 	if err := parse(fs, args[1:]); err != nil {
 		return err
@@ -62,13 +65,37 @@ func trainCommand(ctx context.Context, args []string) error {
 		f.out = filepath.Join("build", "train", name)
 	}
 	if args[0] == "classifier" {
-		return trainClassifier(ctx, f, set)
+		return trainClassifier(ctx, f, s, set)
 	}
 	return trainPurifier(ctx, f, s, set)
 }
 
-func trainClassifier(ctx context.Context, f trainFlags, set *data.Set) error {
-	recipe, err := models.SmallRecipe(f.scale, f.plain)
+func classifierRecipe(f trainFlags, s carso.Scenario) (models.Recipe, error) {
+	if f.scale != carso.ScalePaper {
+		return models.SmallRecipe(f.scale, f.plain)
+	}
+	if !f.plain || s.Plain == "" {
+		return models.Recipe{}, fmt.Errorf("scenario %s at scale paper: its adversarially trained classifier is others' (carso checkpoint get), and recipes are known for -plain in a and b only", s.ID)
+	}
+	r, err := models.FindReference(s.Plain)
+	return models.PaperPlainRecipe(r.Net, f.frozenBN), err
+}
+
+func purifierRecipe(f trainFlags, s carso.Scenario, net models.WRN) (r carso.Recipe, err error) {
+	if f.scale == carso.ScalePaper {
+		r, err = carso.PaperRecipe(s)
+		r.Config = carso.PaperConfig(net, net)
+	} else {
+		r, err = carso.SmallRecipe(f.scale, net)
+	}
+	if f.epsMultiplier >= 0 {
+		r.EpsMultiplier = f.epsMultiplier
+	}
+	return r, err
+}
+
+func trainClassifier(ctx context.Context, f trainFlags, s carso.Scenario, set *data.Set) error {
+	recipe, err := classifierRecipe(f, s)
 	if err != nil {
 		return err
 	}
@@ -97,7 +124,7 @@ func trainPurifier(ctx context.Context, f trainFlags, s carso.Scenario, set *dat
 	if err != nil {
 		return err
 	}
-	recipe, err := carso.SmallRecipe(f.scale, net)
+	recipe, err := purifierRecipe(f, s, net)
 	if err != nil {
 		return err
 	}
@@ -151,6 +178,7 @@ func options[P training.Point](dir string, first, batch int, warning string) tra
 func export(_ context.Context, args []string) error {
 	fs := flag.NewFlagSet("carso export", flag.ContinueOnError)
 	scenario := fs.String("scenario", "a", "scenario of the paper")
+	scale := fs.String("scale", "small", "whose file names: the kit's, or at paper the authors'")
 	classifier := fs.String("classifier", "", "folder of a finished classifier training")
 	plain := fs.String("plain", "", "folder of a finished plain training")
 	purifier := fs.String("purifier", "", "folder of a finished purifier training")
@@ -159,7 +187,7 @@ func export(_ context.Context, args []string) error {
 	if err := parse(fs, args); err != nil {
 		return err
 	}
-	s, err := carso.FindScenario(*scenario, "small")
+	s, err := carso.FindScenario(*scenario, *scale)
 	if err != nil {
 		return err
 	}
