@@ -6,12 +6,17 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 
 	"carsokit/data"
 )
 
 func dataCommand(ctx context.Context, args []string) error {
-	const usage = "usage: carso data get|verify cifar10 [flags]"
+	var names []string
+	for _, d := range data.Catalog {
+		names = append(names, d.Name)
+	}
+	usage := "usage: carso data get|verify " + strings.Join(names, "|") + " [flags]"
 	if len(args) < 2 {
 		return errors.New(usage)
 	}
@@ -36,7 +41,11 @@ func dataCommand(ctx context.Context, args []string) error {
 		if err != nil {
 			return err
 		}
-		r, err := data.Verify(where)
+		d, err := data.Lookup(name)
+		if err != nil {
+			return err
+		}
+		r, err := d.Verify(where)
 		if err != nil {
 			return err
 		}
