@@ -19,6 +19,7 @@ type Dataset struct {
 	Files               []File // in the order of their images
 	ClassFile           string // text file of class names, one a line, that official tools expect beside them
 	Archive             Archive
+	Tree                *Tree             // set where the archive is a zip of image files instead: there are no Files then, and names of classes come with the data
 	Evaluation          string            // split that results are reported on
 	Digests             map[string]string // Set.Digest of each complete split, where it is known
 	Mirror              Mirror
@@ -32,7 +33,7 @@ type File struct {
 	MD5   string // hex
 }
 
-// Archive is the official .tar.gz of a data set.
+// Archive is the official .tar.gz, or .zip, of a data set.
 type Archive struct {
 	URL  string
 	Size int64  // bytes
@@ -101,6 +102,27 @@ var Catalog = []Dataset{
 			URL:  "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
 			Size: 168_513_733,
 			MD5:  "03b5dce01913d631647c71ecec9e9cb8",
+		},
+	},
+	{
+		Name:  "tinyimagenet",
+		Title: "TinyImageNet-200",
+		H:     64,
+		W:     64,
+		Dir:   "tiny-imagenet-200",
+		Tree: &Tree{
+			Classes:  200,
+			PerClass: map[string]int{"train": 500, "val": 50},
+			Repacked: map[string]File{
+				"train": {Name: "train.npz", Split: "train", MD5: "db414016436353892fdf00cb30b9ee57"},
+				"val":   {Name: "val.npz", Split: "val", MD5: "7762694b6217fec8ba1a7be3c20ef218"},
+			},
+		},
+		Evaluation: "val", // the labels of the test split were never published
+		Archive: Archive{
+			URL:  "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+			Size: 248_100_043,
+			MD5:  "90528d7ca1a48142e341f4ef8d21d0de",
 		},
 	},
 }
