@@ -242,7 +242,7 @@ func (d Dataset) download(ctx context.Context, dest string, opt GetOptions, magi
 		Progress: func(done, total int64) { opt.Progress(Progress{What: "download", Done: done, Total: total}) },
 		Looks: func(start []byte) error {
 			if !bytes.HasPrefix(start, magic) {
-				return fmt.Errorf("gives no "+strings.TrimPrefix(path.Ext(d.archiveName()), ".")+" archive: it begins with %q", start[:min(len(start), 8)])
+				return fmt.Errorf("gives no %s archive: it begins with %q", map[bool]string{true: "zip", false: "gzip"}[d.Tree != nil], start[:min(len(start), 8)])
 			}
 			return nil
 		}}
