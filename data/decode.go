@@ -14,9 +14,9 @@ import (
 	"sync/atomic"
 )
 
-// decodeAll decodes image files into the images of set, in order, on all cores. The error is that of the first image in order that is damaged
+// decodeAll decodes image files of at most limit bytes into the images of set, in order, on all cores. The error is that of the first image in order that is damaged
 // among those that were tried; it names its file and wraps ErrDamaged or ErrNotFound.
-func decodeAll(s source, names []string, set *Set) error {
+func decodeAll(s source, names []string, limit int64, set *Set) error {
 	errs := make([]error, len(names))
 	var next atomic.Int64
 	var failed atomic.Bool
@@ -28,7 +28,7 @@ func decodeAll(s source, names []string, set *Set) error {
 				if k >= len(names) {
 					return
 				}
-				content, err := s.read(names[k], maxImage)
+				content, err := s.read(names[k], limit)
 				if err == nil {
 					err = decodeImage(set.Image(k), content, set.H, set.W)
 				}

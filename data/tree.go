@@ -31,7 +31,7 @@ type Tree struct {
 
 // Limits that no image or list of these data sets comes near.
 const (
-	maxImage = 1 << 20  // bytes of an image file
+	maxImage = 1 << 20  // bytes of an image file of a published data set
 	maxList  = 16 << 20 // bytes of a text file
 	maxTree  = 1 << 20  // files
 )
@@ -182,14 +182,19 @@ func (t Tree) locate(s source, split string) (l located, err error) {
 			return l, damaged(split, "%s (%s) has %d images instead of %d", ids[k], l.classes[k], n, t.PerClass[split])
 		}
 	}
+	l.seal(s)
+	return l, nil
+}
+
+// seal computes the stamp.
+func (l *located) seal(s source) {
 	h := sha256.New()
-	fmt.Fprintln(h, runtime.Version(), l.classes) // decoders of two versions of Go may differ in a rounding
+	fmt.Fprintf(h, "%s %q\n", runtime.Version(), l.classes) // decoders of two versions of Go may differ in a rounding
 	for k, name := range l.images {
 		f := s.files[name]
-		fmt.Fprintln(h, name, l.labels[k], f.size, f.stamp)
+		fmt.Fprintf(h, "%q %d %d %s\n", name, l.labels[k], f.size, f.stamp)
 	}
 	l.stamp = hex.EncodeToString(h.Sum(nil))
-	return l, nil
 }
 
 // ids returns the ids of the classes, sorted: the place of an id is its label.
@@ -351,16 +356,24 @@ func (d Dataset) decodeTree(s source, split, cache string) (*Set, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load %s %s: %w: %s", d.Name, split, err, d.remedy())
 	}
-	set := &Set{Name: d.Name, Split: split, Classes: l.classes, H: d.H, W: d.W}
+	set, err := l.decode(s, maxImage, &Set{Name: d.Name, Split: split, Classes: l.classes, H: d.H, W: d.W}, cache)
+	if err != nil {
+		return nil, fmt.Errorf("load %s %s: %w: %s", d.Name, split, err, d.remedy())
+	}
+	return set, nil
+}
+
+// decode returns the images as a set like like, from the cache or from files of at most limit bytes.
+func (l located) decode(s source, limit int64, like *Set, cache string) (*Set, error) {
 	if cache != "" {
-		if cached := readCache(cache, l.stamp, *set); cached != nil {
+		if cached := readCache(cache, l.stamp, *like); cached != nil {
 			return cached, nil
 		}
 	}
-	set = set.empty(len(l.images))
+	set := like.empty(len(l.images))
 	copy(set.Labels, l.labels)
-	if err := decodeAll(s, l.images, set); err != nil {
-		return nil, fmt.Errorf("load %s %s: %w: %s", d.Name, split, err, d.remedy())
+	if err := decodeAll(s, l.images, limit, set); err != nil {
+		return nil, err
 	}
 	set.Digest = set.digest()
 	if cache != "" {
