@@ -46,6 +46,15 @@ func table(ctx context.Context, args []string) error {
 		}
 		return c.Write(os.Stdout, *format)
 	}
+	sheets, err := eval.Appendix(*scale)
+	if err != nil {
+		return err
+	}
+	for _, s := range sheets {
+		if s.ID == id {
+			return paper.RenderSheet(os.Stdout, s, *format)
+		}
+	}
 	t, err := paper.Build(id, *scale, runs)
 	if err != nil {
 		return err
@@ -76,6 +85,13 @@ func listTables(w io.Writer, scale string, runs []record.Run) error {
 	}
 	for _, t := range c.Tables {
 		fmt.Fprintf(w, "%-17s %5d cells  %s\n", t.ID, t.Declared, t.Title)
+	}
+	sheets, err := eval.Appendix(scale)
+	if err != nil {
+		return err
+	}
+	for _, s := range sheets {
+		fmt.Fprintf(w, "%-17s %5d rows   %s\n", s.ID, len(s.Rows), s.Title)
 	}
 	fmt.Fprintln(w, "coverage                       counts of the cells of all tables: declared, filled, empty and why")
 	return nil
