@@ -27,14 +27,17 @@ type Scenario struct {
 // ScalePaper is the scale whose weights are the authors'.
 const ScalePaper = "paper"
 
-// Scenarios lists those whose small weights this kit trains and ships.
+// Scenarios lists those whose small weights this kit trains and ships. a_quater has no weights of its own: the plain classifier decides.
 func Scenarios() []Scenario {
-	return []Scenario{{
+	a := Scenario{
 		ID: "a", Dataset: "cifar10",
 		Classifier: "wrn_10_2_cifar_10_small.safetensors",
 		Plain:      "wrn_10_1_cifar_10_plain.safetensors",
 		Stem:       "wrn_10_2_cifar_10_small",
-	}}
+	}
+	quater := a
+	quater.ID, quater.Final = "a_quater", a.Plain
+	return []Scenario{a, quater}
 }
 
 // PaperScenarios lists all that the authors' code evaluates, with their file names (spec: experiments 2). A different attack, bound or aggregation on the same

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"carsokit/carso"
-	"carsokit/carso/paper"
 	"carsokit/carso/record"
 )
 
@@ -28,17 +27,26 @@ func QuestionOf(s record.Spec) (Question, error) {
 			return q, fmt.Errorf("reading the attack of %s: %w", s.FileName(), err)
 		}
 	}
-	scale, err := paper.FindScale(s.Scale)
-	if err != nil {
-		return q, err
-	}
-	p, err := Find(s.Row, s.Column, scale, s.Eps)
+	p, _, err := q.protocol()
 	if err != nil {
 		return q, err
 	}
 	q.Samples, q.Decides = defence.Samples, defence.Decides
 	if attack.Decides != "" && attack.Decides != p.Decides {
 		q.Decides = carso.Aggregation(attack.Decides)
+	}
+	if len(p.Stages) > 0 {
+		text, err := json.Marshal(p)
+		if err != nil {
+			return q, fmt.Errorf("describing the usual attack of %s: %w", s.FileName(), err)
+		}
+		have, usual := s.Settings(), record.Spec{Defence: s.Defence, Attack: text}.Settings()
+		if have.Steps != usual.Steps {
+			q.Steps = have.Steps
+		}
+		if have.EoT != usual.EoT {
+			q.EoT = have.EoT
+		}
 	}
 	return q, nil
 }

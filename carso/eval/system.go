@@ -32,9 +32,11 @@ type Question struct {
 	Scale    string  // see paper.Scales
 	Eps      float64 // l_inf bound in [0,1] units; ignored for clean
 	Images   int     // the first ones of the set; 0: as many as the scale says
-	Samples  int     // N; 0: 8
+	Samples  int     // N; 0: paper.Samples
+	Steps    int     // of every attack; 0: the scale's
+	EoT      int     // gradient draws per step of every attack; 0: the scale's
 	Seed     uint64
-	// Decides replaces the aggregation that decides a CARSO row; empty: the row's own.
+	// Decides replaces the aggregation that decides a CARSO row, and that carso-paper attacks, as the reference's other aggregations are; empty: the row's own.
 	Decides carso.Aggregation
 	// Weights opens the weight files; nil: those that ship.
 	Weights carso.Opener
@@ -47,7 +49,10 @@ func Shipped(file string) (*checkpoints.File, error) {
 
 // NewJob turns a question into a job on a test set.
 func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
-	scale, err := paper.FindScale(q.Scale)
+	if q.Column == "clean" {
+		q.Eps = 0
+	}
+	p, scale, err := q.protocol()
 	if err != nil {
 		return Job{}, err
 	}
@@ -55,26 +60,16 @@ func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
 		q.Images = scale.Images
 	}
 	if q.Samples == 0 {
-		q.Samples = 8
+		q.Samples = paper.Samples
 	}
 	if q.Weights == nil {
 		q.Weights = Shipped
-	}
-	if q.Column == "clean" {
-		q.Eps = 0
 	}
 	// The first thousand images are those of the built-in sample: their records read the same whether or not the whole set is there.
 	if q.Images <= 1000 && set.Len() > 1000 {
 		if set, err = set.Head(1000); err != nil {
 			return Job{}, err
 		}
-	}
-	p, err := Find(q.Row, q.Column, scale, q.Eps)
-	if err != nil {
-		return Job{}, err
-	}
-	if q.Decides != "" && p.Decides != Classifier {
-		p.Decides = string(q.Decides)
 	}
 	sys, err := open(q)
 	if err != nil {
@@ -97,6 +92,37 @@ func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
 		}
 	}
 	return j, nil
+}
+
+// protocol is that of the question's row, column, scale and bound, with its own settings in place of the usual ones.
+func (q Question) protocol() (Protocol, paper.Scale, error) {
+	scale, err := paper.FindScale(q.Scale)
+	if err != nil {
+		return Protocol{}, scale, err
+	}
+	if q.Steps < 0 || q.EoT < 0 || q.Samples < 0 {
+		return Protocol{}, scale, fmt.Errorf("%d samples, %d steps, %d draws: none may be negative; 0 is the usual number", q.Samples, q.Steps, q.EoT)
+	}
+	if q.Steps > 0 {
+		scale.Steps, scale.PGDSteps = q.Steps, q.Steps
+	}
+	if q.EoT > 0 {
+		scale.EoT, scale.PGDEoT = q.EoT, q.EoT
+	}
+	p, err := Find(q.Row, q.Column, scale, q.Eps)
+	if err != nil || q.Decides == "" || p.Decides == Classifier {
+		return p, scale, err
+	}
+	if err := q.Decides.Validate(); err != nil {
+		return p, scale, err
+	}
+	p.Decides = string(q.Decides)
+	if q.Row == "carso-paper" {
+		for k := range p.Stages {
+			p.Stages[k].Output = p.Decides
+		}
+	}
+	return p, scale, nil
 }
 
 // open loads the weights that a question needs.

@@ -2,6 +2,7 @@ package paper
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -114,23 +115,28 @@ func render(t *testing.T, table Table, format string) []byte {
 	return out.Bytes()
 }
 
+// golden compares with a file of testdata.
+func golden(t *testing.T, name string, got []byte) {
+	t.Helper()
+	file := filepath.Join("testdata", name+".golden")
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(got, want) {
+		t.Errorf("%s differs from what is rendered; after a wanted change: go test ./carso/paper -update\n%s", file, got)
+	}
+}
+
 func TestGolden(t *testing.T) {
 	for _, e := range Tables() {
 		for _, format := range Formats() {
-			got := render(t, build(t, e.ID, runs()), format)
-			file := filepath.Join("testdata", e.ID+"."+format+".golden")
-			if *update {
-				if err := os.WriteFile(file, got, 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if !bytes.Equal(got, want) {
-				t.Errorf("%s differs from what is rendered; after a wanted change: go test ./carso/paper -update\n%s", file, got)
-			}
+			golden(t, e.ID+"."+format, render(t, build(t, e.ID, runs()), format))
 		}
 	}
 }
@@ -300,23 +306,276 @@ func TestOrderOfRunsDoesNotMatter(t *testing.T) {
 	}
 }
 
+// Every published value shows in the cells of its evaluation, is declared once, and says where it is from.
 func TestPublishedValues(t *testing.T) {
-	main := build(t, "main", nil)
+	shown := map[Published]bool{}
+	for _, e := range Tables() {
+		for _, row := range build(t, e.ID, nil).Cells {
+			for _, c := range row {
+				shown[c.Published] = true
+			}
+		}
+	}
+	type of struct {
+		scenario, row, column, decides string
+		eps                            float64
+	}
+	declared := map[of]bool{}
 	value := map[string]float64{}
 	for _, p := range PublishedValues() {
-		if got := cell(t, main, p.Scenario+"/"+p.Row, p.Column); got.Published != p {
-			t.Errorf("%+v is not in the main table", p)
+		if !shown[p] {
+			t.Errorf("%+v is in no table", p)
 		}
 		if p.Provenance == "" {
 			t.Errorf("%+v has no provenance", p)
 		}
-		value[p.Scenario+p.Row+p.Column] = p.Value
+		k := of{p.Scenario, p.Row, p.Column, p.Decides, p.Eps}
+		if declared[k] {
+			t.Errorf("%+v is declared twice", k)
+		}
+		declared[k] = true
+		if p.Eps == 0 && p.Decides == "" {
+			value[p.Scenario+p.Row+p.Column] = p.Value
+		}
 	}
 	// The published gains are differences of the published accuracies.
 	for _, s := range Scenarios() {
 		if gain, diff := value[s.ID+"carso-papergain"], value[s.ID+"carso-paperrand"]-value[s.ID+"classifierrand"]; math.Abs(gain-diff) > 0.005 {
 			t.Errorf("scenario %s: gain %.2f, difference %.2f", s.ID, gain, diff)
 		}
+	}
+	var models []string
+	for _, b := range Baselines() {
+		models = append(models, b.Data+b.Model+b.Architecture)
+		for _, v := range b.Values {
+			if v.Provenance == "" {
+				t.Errorf("%+v has no provenance", b)
+			}
+		}
+	}
+	if slices.Sort(models); len(slices.Compact(models)) != len(Baselines()) {
+		t.Errorf("a baseline is there twice: %v", models)
+	}
+}
+
+// Every number that is known of the paper and its sources (sections 1 to 5 of the specification of experiments) stands in a table, as a value or in the
+// provenance of one.
+func TestEveryKnownNumber(t *testing.T) {
+	var all strings.Builder
+	for _, e := range Tables() {
+		all.Write(render(t, build(t, e.ID, nil), "csv"))
+	}
+	for what, numbers := range map[string][]string{
+		"AT/Cl":                         {"92.16", "73.85", "65.19"},
+		"AT/AA":                         {"67.73", "67.75", "39.18", "31.3,"},
+		"C/Cl":                          {"86.86", "68.06", "56.32", "8.87"},
+		"C/randAA":                      {"76.13", "66.65", "53.56"},
+		"C/PGD+EoT":                     {"76.89"},
+		"best AT":                       {"71.07", "42.67"},
+		"best P":                        {"78.12", "46.09", "66.41"},
+		"gain over AT":                  {"8.4,", "27.47", "22.26"},
+		"gain over best AT":             {"5.06", "5.03", "23.98"},
+		"gain over best P":              {"9.72", "20.56", "20.25"},
+		"training":                      {"159,", "2 to 3.5 h"},
+		"adversarial fraction":          {"0.5,", "0.15,", "0.01,"},
+		"plain":                         {"94.28", "74.76"},
+		"rebuffi_2021, gowal_2020":      {"87.33", "60.73", "60.75", "89.48", "62.76", "62.8", "62.41", "32.06"},
+		"context, CIFAR-10":             {"93.68", "73.71", "93.6,", "75.28", "73.1", "93.27", "93.25", "70.69", "95.19", "69.71", "92.44", "67.31"},
+		"context, CIFAR-100":            {"75.22", "83.08", "41.8,", "72.58", "38.83"},
+		"classifiers of older versions": {"83.34", "43.21", "83.53", "56.66"},
+	} {
+		for _, n := range numbers {
+			if !strings.Contains(all.String(), n) {
+				t.Errorf("%s: %s is in no table", what, n)
+			}
+		}
+	}
+}
+
+// Every evaluation that the authors' code defines fills a cell of some table; they are as many as the specification lists.
+func TestEvaluations(t *testing.T) {
+	c, err := Cover("tiny", runs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(c.Evaluations) != 23 {
+		t.Errorf("%d evaluations, the authors' code has 23", len(c.Evaluations))
+	}
+	unpublished := 0
+	for _, e := range c.Evaluations {
+		if e.Cells == 0 {
+			t.Errorf("%s fills no cell", e.ID)
+		}
+		if !e.Published {
+			unpublished++
+		}
+		if want := e.ID == "a"; (e.Filled > 0) != want {
+			t.Errorf("%s: %d of %d cells are filled from runs of a alone", e.ID, e.Filled, e.Cells)
+		}
+	}
+	if unpublished != 3 {
+		t.Errorf("%d evaluations without published weights, there are three", unpublished)
+	}
+}
+
+func TestCover(t *testing.T) {
+	c, err := Cover("tiny", runs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sum := Count{Reasons: map[string]int{}}
+	for k, n := range c.Tables {
+		table := build(t, Tables()[k].ID, runs())
+		if n.Declared != len(table.Rows)*len(table.Columns) {
+			t.Errorf("%s: %d cells declared of %d rows and %d columns", n.ID, n.Declared, len(table.Rows), len(table.Columns))
+		}
+		reasons := 0
+		for why, cells := range n.Reasons {
+			sum.Reasons[why] += cells
+			reasons += cells
+		}
+		if n.Filled+n.Empty != n.Declared || reasons != n.Empty {
+			t.Errorf("%s: %+v does not add up", n.ID, n.Count)
+		}
+		sum.Declared, sum.Filled, sum.Empty = sum.Declared+n.Declared, sum.Filled+n.Filled, sum.Empty+n.Empty
+	}
+	if !reflect.DeepEqual(sum, c.Count) {
+		t.Errorf("the tables sum up to %+v, in all %+v", sum, c.Count)
+	}
+	main := c.Tables[0]
+	if main.ID != "main" || main.Filled != 22 || main.Reasons["no record"] == 0 || main.Reasons["not applicable"] != 6 {
+		t.Errorf("main: %+v", main.Count)
+	}
+	for _, format := range []string{"text", "json"} {
+		var out bytes.Buffer
+		if err := c.Write(&out, format); err != nil {
+			t.Fatal(err)
+		}
+		golden(t, "coverage."+format, out.Bytes())
+	}
+	if err := c.Write(new(bytes.Buffer), "csv"); err == nil || !strings.Contains(err.Error(), "text, json") {
+		t.Errorf("error %v", err)
+	}
+	if _, err := Cover("huge", nil); err == nil {
+		t.Error("accepted a scale that is none")
+	}
+}
+
+// Every evaluation that a table lacks has a command that names it in full, and a run of exactly that fills what it lacked.
+func TestRunsOfTheirOwnSettingsFill(t *testing.T) {
+	for _, e := range Tables() {
+		before := build(t, e.ID, nil)
+		for k, q := range before.Missing {
+			if k%7 > 0 {
+				continue // a sample: each is a table
+			}
+			if !strings.HasPrefix(Command(q), "carso eval -scenario a") {
+				t.Errorf("%+v: %s", q, Command(q))
+			}
+			r := run(q.Row, q.Column, 8, 6, 3, nil)
+			r.Spec.Scenario = q.Scenario
+			if q.Eps != 0 && q.Column != "clean" {
+				r.Spec.Eps = q.Eps
+			}
+			r.Spec.Defence = json.RawMessage(fmt.Sprintf(`{"samples":%d,"decides":%q}`, q.Samples, q.Decides))
+			if q.Column != "clean" {
+				r.Spec.Attack = json.RawMessage(fmt.Sprintf(`{"decides":%q,"stages":[{"attack":{"steps":%d,"eot":%d}}]}`, q.Decides, q.Steps, q.EoT))
+			}
+			after := build(t, e.ID, []record.Run{r})
+			if slices.Contains(after.Missing, q) || len(after.Missing) >= len(before.Missing) {
+				t.Errorf("%s: a run of %+v does not fill it", e.ID, q)
+			}
+			for i, row := range after.Cells {
+				for j, c := range row {
+					if c.Reason == "" && c.Record == r.File && c.Evaluation != (record.Query{}) && !sameEvaluation(c.Evaluation, q) {
+						t.Errorf("%s, %s, %s: filled by %+v, declared as %+v", e.ID, after.Rows[i].ID, after.Columns[j].ID, q, c.Evaluation)
+					}
+				}
+			}
+		}
+	}
+}
+
+// sameEvaluation compares with the defaults filled in; clean accuracy knows neither bound nor attack.
+func sameEvaluation(a, b record.Query) bool {
+	scale, _ := FindScale("tiny")
+	full := func(q record.Query) record.Query {
+		usual := defaults(q, scale)
+		q.Eps, q.Decides, q.Samples = cmp.Or(q.Eps, Bound), cmp.Or(q.Decides, usual.Decides), cmp.Or(q.Samples, usual.Samples)
+		q.Steps, q.EoT = cmp.Or(q.Steps, usual.Steps), cmp.Or(q.EoT, usual.EoT)
+		if q.Column == "clean" {
+			q.Eps, q.Steps, q.EoT = 0, 0, 0
+		}
+		return q
+	}
+	return full(a) == full(b)
+}
+
+// A run with other settings than a cell's must never fill it.
+func TestOtherSettingsDoNotFill(t *testing.T) {
+	for name, attack := range map[string]string{
+		"decides": `{"decides":"count","stages":[{"attack":{"steps":2,"eot":1}}]}`,
+		"steps":   `{"decides":"peel-reference","stages":[{"attack":{"steps":3,"eot":1}}]}`,
+		"eot":     `{"decides":"peel-reference","stages":[{"attack":{"steps":2,"eot":2}}]}`,
+		"samples": `{"decides":"peel-reference","stages":[{"attack":{"steps":2,"eot":1}}]}`,
+	} {
+		r := run("carso-paper", "rand", 8, 6, 3, nil)
+		r.Spec.Attack, r.Spec.Defence = json.RawMessage(attack), json.RawMessage(`{"samples":8}`)
+		if name == "samples" {
+			r.Spec.Defence = json.RawMessage(`{"samples":4}`)
+		}
+		if got := cell(t, build(t, "main", []record.Run{r}), "a/carso-paper", "rand"); got.Reason == "" {
+			t.Errorf("%s: filled by %s", name, r.Spec.Attack)
+		}
+	}
+}
+
+// Figures of the specification (evaluation 6): 100 steps of 20 draws are 2,020 gradients a point and attack, PGD+EoT takes 4,000.
+func TestCost(t *testing.T) {
+	for q, want := range map[record.Query]int{
+		{Row: "carso-paper", Column: "apgd-ce"}:                                           2020,
+		{Row: "carso-paper", Column: "rand"}:                                              2 * 2020,
+		{Row: "carso-paper", Column: "pgd-eot"}:                                           4000,
+		{Row: "carso-honest", Column: "rand"}:                                             5 * 2020,
+		{Row: "classifier", Column: "clean"}:                                              0,
+		{Row: "carso-paper", Column: "rand", Settings: record.Settings{Steps: 9, EoT: 3}}: 2 * 10 * 3,
+	} {
+		q.Scale = "paper"
+		if c, err := CostOf(q); err != nil || c.Backward != 10000*want || c.Forward == 0 {
+			t.Errorf("%+v: %+v, %v; want %d passes with gradient an image", q, c, err, want)
+		}
+	}
+	if _, err := TotalCost([]record.Query{{Scale: "huge"}}); err == nil {
+		t.Error("accepted a scale that is none")
+	}
+}
+
+// What lacks weights says which and how to get them, at every scale; what has them at the paper's scale is brought first.
+func TestWeightsThatAreNotThere(t *testing.T) {
+	small, err := Build("swaps", "small", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := cell(t, small, "a_bis/carso-paper", "rand").Reason; !strings.HasPrefix(got, "no weights: a_bis needs") || !strings.Contains(got, "carso checkpoint get a_bis") {
+		t.Error(got)
+	}
+	full, err := Build("swaps", "paper", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := cell(t, full, "b_ter/carso-paper", "rand").Reason; !strings.HasPrefix(got, "no weights: nobody publishes the purifier of b_ter") {
+		t.Error(got)
+	}
+	if got, want := cell(t, full, "b_bis/carso-paper", "rand").Reason, "no record; run: carso checkpoint get b_bis, then carso eval -scenario b_bis -row carso-paper -column rand -scale paper -weights build/weights"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	for _, table := range []Table{small, full} {
+		if len(table.Missing) == 0 || len(table.Blocked) == 0 {
+			t.Errorf("scale %s: %d missing, %d blocked", table.Scale, len(table.Missing), len(table.Blocked))
+		}
+	}
+	if _, err := FindScenario("c_bis"); err == nil || !strings.Contains(err.Error(), "a_sexies") {
+		t.Errorf("error %v", err)
 	}
 }
 
@@ -346,7 +605,7 @@ func TestErrorsNameTheChoices(t *testing.T) {
 		}
 	}
 	_, err := Build("mian", "tiny", nil)
-	check(err, `no table "mian"; there are main, adaptive, context`)
+	check(err, `no table "mian"; there are main, adaptive, context, pgd-eot, `)
 	_, err = Build("main", "huge", nil)
 	check(err, `no scale "huge"; there are tiny, quickstart, small, small-full, paper`)
 	table := build(t, "main", nil)

@@ -277,10 +277,12 @@ func markdown(out *bytes.Buffer, t Table) error {
 	return nil
 }
 
+var escapeLaTeX = strings.NewReplacer(`\`, `\textbackslash{}`, "{", `\{`, "}", `\}`, "_", `\_`, "%", `\%`, "&", `\&`, "#", `\#`, "$", `\$`,
+	"~", `\textasciitilde{}`, "^", `\textasciicircum{}`, "<", `$<$`, ">", `$>$`).Replace
+
 // latex writes a tabular that needs no package, and its notes as an enumeration.
 func latex(out *bytes.Buffer, t Table) error {
-	escape := strings.NewReplacer(`\`, `\textbackslash{}`, "{", `\{`, "}", `\}`, "_", `\_`, "%", `\%`, "&", `\&`, "#", `\#`, "$", `\$`,
-		"~", `\textasciitilde{}`, "^", `\textasciicircum{}`, "<", `$<$`, ">", `$>$`).Replace
+	escape := escapeLaTeX
 	mark := func(n int) string { return fmt.Sprintf("(%d)", n) }
 	// A line break may be followed by "[", which LaTeX would take for a length: hence the empty group.
 	stack := func(lines []string) string {

@@ -8,8 +8,8 @@
 package paper
 
 import (
+	"cmp"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 
@@ -22,8 +22,10 @@ type Table struct {
 	Rows, Columns    []Head
 	Cells            [][]Cell // [row][column]
 	Notes            []string // on the records used: unfinished, torn
-	// Missing are the evaluations that would fill empty cells, in the order of the rows.
+	// Missing are the evaluations that would fill empty cells, in the order of the rows. Of their settings, empty ones are the defaults of row and scale.
 	Missing []record.Query
+	// Blocked are those that would, too, if their weights were there.
+	Blocked []record.Query
 }
 
 // Head is the name and the meaning of a row or a column.
@@ -36,6 +38,7 @@ const (
 	Percent Unit = "%"
 	Points  Unit = "points" // percentage points, signed
 	Images  Unit = "images" // Value of N images; no interval
+	Plain   Unit = ""       // a bare number
 )
 
 // Cell is one number of ours and its published counterpart. Either Reason is empty and Value is ours, or Reason says why there is none.
@@ -48,6 +51,8 @@ type Cell struct {
 	Record     string  // file of the record; of a comparison, the files joined by " vs ", of several runs by ", "
 	Reason     string
 	Published  Published // the zero value: nothing is known
+	// Evaluation is what fills the cell; the zero value where no evaluation does.
+	Evaluation record.Query
 }
 
 // Entry is one table of the catalogue.
@@ -58,11 +63,15 @@ type Entry struct {
 
 // Tables is the catalogue.
 func Tables() []Entry {
-	return []Entry{
+	tables := []Entry{
 		{"main", "Accuracy under l_inf attacks of 8/255, and what the attacks' gradients were worth", (*builder).main},
 		{"adaptive", "CARSO under each attack on each output, and the worst case per image, l_inf 8/255", (*builder).adaptive},
 		{"context", "Published defences, l_inf 8/255", (*builder).context},
 	}
+	for _, g := range grids() {
+		tables = append(tables, Entry{g.id, g.title, func(b *builder) { b.grid(g.lines, g.measures) }})
+	}
+	return tables
 }
 
 // Build fills the table id from the runs of the given scale. Of several runs that fit a cell, [record.Best] chooses. Missing runs are no
@@ -91,24 +100,62 @@ type builder struct {
 	scale Scale
 }
 
-// Bound is the l_inf bound of all tables. Runs of other bounds are points of curves.
+// Bound is the l_inf bound of all cells that name no other.
 const Bound = 8. / 255
 
-// atBound allows for a bound that went through float32.
-func atBound(s record.Spec) bool { return s.Column == "clean" || math.Abs(s.Eps-Bound) < 1e-6 }
+// Samples is N, the reconstructions per image, of all cells that name no other.
+const Samples = 8
+
+// fits reports whether a run has the settings of a cell, of which empty ones are the defaults of row and scale. A Spec that does not say counts as one of the
+// defaults, too: clean accuracy knows no attack, a classifier no samples.
+func fits(q record.Query, scale Scale) func(record.Spec) bool {
+	bound := cmp.Or(q.Eps, Bound)
+	usual := defaults(q, scale)
+	full := func(s record.Settings) record.Settings {
+		return record.Settings{Decides: cmp.Or(s.Decides, usual.Decides), Samples: cmp.Or(s.Samples, usual.Samples), Steps: cmp.Or(s.Steps, usual.Steps), EoT: cmp.Or(s.EoT, usual.EoT)}
+	}
+	want := full(q.Settings)
+	return func(s record.Spec) bool {
+		return (s.Column == "clean" || record.SameEps(s.Eps, bound)) && full(s.Settings()) == want
+	}
+}
+
+// defaults are the settings of a row and column at a scale.
+func defaults(q record.Query, scale Scale) record.Settings {
+	d := record.Settings{Decides: "classifier", Samples: Samples, Steps: scale.Steps, EoT: scale.EoT}
+	switch q.Row {
+	case "carso-paper":
+		d.Decides = "peel-reference"
+	case "carso-honest", "carso-adaptive":
+		d.Decides = "log-sum"
+	}
+	switch q.Column {
+	case "pgd-eot":
+		d.Steps, d.EoT = scale.PGDSteps, scale.PGDEoT
+	case "representation":
+		d.EoT = 1
+	}
+	return d
+}
+
+// best is the run that fills the cells of an evaluation.
+func (b *builder) best(q record.Query) (record.Run, error) {
+	return record.Best(b.runs, record.Query{Scenario: q.Scenario, Row: q.Row, Column: q.Column, Scale: q.Scale}, fits(q, b.scale))
+}
 
 // find returns the run that fills a cell, or the reason why there is none, and notes what is wrong with the run.
-func (b *builder) find(scenario Scenario, row, column string) (record.Run, string) {
-	q := record.Query{Scenario: scenario.ID, Row: row, Column: column, Scale: b.scale.Name}
-	run, err := record.Best(b.runs, q, atBound)
+func (b *builder) find(q record.Query) (record.Run, string) {
+	q.Scale = b.scale.Name
+	run, err := b.best(q)
 	if err != nil {
-		if scenario.Missing != "" {
-			return run, scenario.Missing
+		lacks, list := lacking(q), &b.Missing
+		if lacks != "" {
+			list = &b.Blocked
 		}
-		if !slices.Contains(b.Missing, q) {
-			b.Missing = append(b.Missing, q)
+		if !slices.Contains(*list, q) {
+			*list = append(*list, q)
 		}
-		return run, fmt.Sprintf("no record; run: carso eval -scenario %s -row %s -column %s -scale %s", scenario.ID, row, column, b.scale.Name)
+		return run, cmp.Or(lacks, "no record; run: "+Command(q))
 	}
 	if len(run.Images) < b.scale.Images {
 		b.note("%s holds %d of the %d images of scale %s", run.File, len(run.Images), b.scale.Images, b.scale.Name)
@@ -119,9 +166,42 @@ func (b *builder) find(scenario Scenario, row, column string) (record.Run, strin
 	return run, ""
 }
 
+// lacking says which weights an evaluation lacks; nothing where they ship or can be had.
+func lacking(q record.Query) string {
+	s, _ := FindScenario(q.Scenario)
+	if q.Scale == ScalePaper {
+		return s.Unpublished
+	}
+	return s.Missing
+}
+
+// Command is the command line that runs an evaluation, at the paper's scale behind the one that brings its weights.
+func Command(q record.Query) string {
+	line := fmt.Sprintf("carso eval -scenario %s -row %s -column %s -scale %s", q.Scenario, q.Row, q.Column, q.Scale)
+	if q.Eps != 0 {
+		line += fmt.Sprintf(" -eps %.6g", 255*q.Eps)
+	}
+	if q.Decides != "" {
+		line += " -decides " + q.Decides
+	}
+	for _, n := range []struct {
+		flag  string
+		value int
+	}{{"samples", q.Samples}, {"steps", q.Steps}, {"eot", q.EoT}} {
+		if n.value != 0 {
+			line += fmt.Sprintf(" -%s %d", n.flag, n.value)
+		}
+	}
+	if q.Scale == ScalePaper {
+		line = fmt.Sprintf("carso checkpoint get %s, then %s -weights build/weights", q.Scenario, line)
+	}
+	return line
+}
+
 // has says whether there is a run for a cell.
-func (b *builder) has(scenario Scenario, row, column string) bool {
-	_, err := record.Best(b.runs, record.Query{Scenario: scenario.ID, Row: row, Column: column, Scale: b.scale.Name}, atBound)
+func (b *builder) has(q record.Query) bool {
+	q.Scale = b.scale.Name
+	_, err := b.best(q)
 	return err == nil
 }
 
@@ -151,6 +231,16 @@ func protocols() []protocol {
 	}
 }
 
+// protocolOf is the protocol of a row; the first one stands for rows that are none.
+func protocolOf(row string) protocol {
+	for _, p := range protocols() {
+		if p.ID == row {
+			return p
+		}
+	}
+	return protocols()[0]
+}
+
 func definition(name string) record.Score {
 	for _, d := range record.Definitions() {
 		if d.Name == name {
@@ -160,84 +250,126 @@ func definition(name string) record.Score {
 	return func(record.Image) (int, int) { return 0, 0 }
 }
 
+// measure is a declared column: the column of the evaluation that fills it, and what is read off the run, by its ID.
+type measure struct {
+	Head
+	column string // empty: no evaluation fills it
+}
+
+// line is a declared row: the evaluations of its cells differ in their column alone.
+type line struct {
+	Head
+	of record.Query // without column and scale; empty settings are the defaults of row and scale
+}
+
 // main: one row per scenario and protocol.
 func (b *builder) main() {
-	b.Columns = []Head{
-		{"clean", "clean images, mean over passes"},
-		{"apgd-ce", "APGD-CE, end to end"},
-		{"rand", "AutoAttack rand, end to end"},
-		{"rand-internal", "rand, by the attack's own count"},
-		{"pgd-eot", "PGD+EoT, end to end"},
-		{"gain", "rand, minus the classifier alone on the same images"},
-		{"nan-start", "rand, attacked images whose first gradient held a NaN"},
-		{"zero-start", "rand, attacked images whose first gradient was exactly zero"},
-		{"finite-survivors", "rand, survivors among the attacked images whose first gradient was finite and not zero"},
-	}
+	var lines []line
 	for _, s := range Scenarios() {
 		for _, p := range protocols() {
-			var cells []Cell
-			for _, column := range b.Columns {
-				c := b.mainCell(s, p, column.ID)
-				for _, known := range PublishedValues() {
-					if known.Scenario == s.ID && known.Row == p.ID && known.Column == column.ID {
-						c.Published = known
-					}
-				}
-				cells = append(cells, c)
-			}
-			b.add(Head{s.ID + "/" + p.ID, s.Data + ": " + p.Title}, cells)
+			lines = append(lines, line{Head{s.ID + "/" + p.ID, s.Data + ": " + p.Title}, record.Query{Scenario: s.ID, Row: p.ID}})
 		}
+	}
+	b.grid(lines, []measure{
+		{Head{"clean", "clean images, mean over passes"}, "clean"},
+		{Head{"apgd-ce", "APGD-CE, end to end"}, "apgd-ce"},
+		{Head{"rand", "AutoAttack rand, end to end"}, "rand"},
+		{Head{"rand-internal", "rand, by the attack's own count"}, "rand"},
+		{Head{"pgd-eot", "PGD+EoT, end to end"}, "pgd-eot"},
+		{Head{"gain", "rand, minus the classifier alone on the same images"}, "rand"},
+		{Head{"nan-start", "rand, attacked images whose first gradient held a NaN"}, "rand"},
+		{Head{"zero-start", "rand, attacked images whose first gradient was exactly zero"}, "rand"},
+		{Head{"finite-survivors", "rand, survivors among the attacked images whose first gradient was finite and not zero"}, "rand"},
+	})
+}
+
+// grid fills declared rows and columns.
+func (b *builder) grid(lines []line, measures []measure) {
+	for _, m := range measures {
+		b.Columns = append(b.Columns, m.Head)
+	}
+	for _, l := range lines {
+		var cells []Cell
+		for _, m := range measures {
+			of := l.of
+			of.Column = m.column
+			c := b.cell(of, m.ID)
+			c.Unit = unit(m.ID)
+			c.Published = publishedOf(l.of, m.ID)
+			cells = append(cells, c)
+		}
+		b.add(l.Head, cells)
 	}
 }
 
-func (b *builder) mainCell(s Scenario, p protocol, column string) Cell {
-	source := column // the column whose run fills this one
-	switch column {
-	case "rand-internal", "gain", "nan-start", "zero-start", "finite-survivors":
-		source = "rand"
+// cell reads what off the run of an evaluation.
+func (b *builder) cell(q record.Query, what string) Cell {
+	if why, no := inapplicable(q, what); no {
+		return Cell{Reason: why}
 	}
-	if column == "gain" && !strings.HasPrefix(p.ID, "carso-") {
-		return Cell{Unit: Points, Reason: "not applicable: a gain is CARSO's"}
-	}
-	if column == "apgd-ce" && !b.has(s, p.ID, column) {
+	p := protocolOf(q.Row)
+	if what == "apgd-ce" && !b.has(q) {
 		// AutoAttack rand begins with every APGD-CE: what they broke, by the attack's own count.
-		rand, none := b.find(s, p.ID, "rand")
-		if none != "" {
-			return Cell{Unit: unit(column), Reason: none}
-		}
-		return estimate(rand, "internal, before APGD-DLR", record.NotBrokenBy("apgd-ce"))
+		q.Column = "rand"
+		what = "before-dlr"
 	}
-	run, reason := b.find(s, p.ID, source)
-	if reason != "" {
-		return Cell{Unit: unit(column), Reason: reason}
+	run, reason := b.find(q)
+	var alone record.Run
+	var without string
+	if what == "gain" {
+		alone, without = b.find(aloneOf(q))
 	}
-	switch column {
-	case "clean":
-		return estimate(run, "clean", record.Clean)
-	case "rand-internal":
-		return estimate(run, "internal", record.Internal)
-	case "gain":
-		base, reason := b.find(s, "classifier", source)
-		if reason != "" {
-			return Cell{Unit: Points, Reason: reason}
+	var c Cell
+	switch {
+	case reason != "":
+		c.Reason = reason
+	case what == "before-dlr":
+		c = estimate(run, "internal, before APGD-DLR", record.NotBrokenBy("apgd-ce"))
+	case what == "clean":
+		c = estimate(run, "clean", record.Clean)
+	case strings.HasSuffix(what, "-internal"):
+		c = estimate(run, "internal", record.Internal)
+	case what == "gain" && without != "":
+		c.Reason = without
+	case what == "gain":
+		c = gain(run, p.definition, alone, protocols()[0].definition)
+	case what == "nan-start" || what == "zero-start" || what == "finite-survivors":
+		if ids := run.PartIDs(); len(ids) == 0 {
+			c.Reason = run.File + " holds no attacked image"
+		} else {
+			c = gradients(run, ids[0], what, true)
 		}
-		return gain(run, p.definition, base, protocols()[0].definition)
-	case "nan-start", "zero-start", "finite-survivors":
-		ids := run.PartIDs()
-		if len(ids) == 0 {
-			return Cell{Unit: unit(column), Reason: run.File + " holds no attacked image"}
-		}
-		return gradients(run, ids[0], column, true)
+	default:
+		c = estimate(run, p.definition, definition(p.definition))
 	}
-	return estimate(run, p.definition, definition(p.definition))
+	q.Scale = b.scale.Name
+	c.Evaluation = q
+	return c
+}
+
+// inapplicable says why no evaluation fills a cell.
+func inapplicable(q record.Query, what string) (why string, no bool) {
+	switch {
+	case what == "gain" && !strings.HasPrefix(q.Row, "carso-"):
+		return "not applicable: a gain is CARSO's", true
+	case what == "gain-best-at" || what == "gain-best-purifier":
+		return "not computed: the other defence is somebody else's full-size network (carso table context), so that no images can be paired", true
+	case what == "training-minutes":
+		return "not recorded: a record holds no clock; carso train writes a curve with times", true
+	case what == "adversarial-fraction":
+		return "a setting, no measurement: carso table hyperparameters prints the code's own", true
+	}
+	return "", false
 }
 
 func unit(column string) Unit {
 	switch column {
-	case "gain":
+	case "gain", "gain-best-at", "gain-best-purifier":
 		return Points
 	case "finite-survivors":
 		return Images
+	case "training-minutes", "adversarial-fraction":
+		return Plain
 	}
 	return Percent
 }
@@ -292,8 +424,8 @@ func (b *builder) adaptive() {
 		{"finite-survivors", "survivors among the attacked images whose first gradient was finite and not zero"},
 	}
 	for _, s := range Scenarios() {
-		if s.Missing != "" && !slices.ContainsFunc(b.runs, func(r record.Run) bool { return r.Spec.Scenario == s.ID }) {
-			b.add(Head{s.ID, s.Data}, b.empty(s.Missing))
+		if lacks := lacking(record.Query{Scenario: s.ID, Scale: b.scale.Name}); lacks != "" && !slices.ContainsFunc(b.runs, func(r record.Run) bool { return r.Spec.Scenario == s.ID }) {
+			b.add(Head{s.ID, s.Data}, b.empty(lacks))
 			continue
 		}
 		var found []record.Run
@@ -304,11 +436,13 @@ func (b *builder) adaptive() {
 		}{{"carso-paper", protocols}, {"carso-honest", protocols}, {"carso-adaptive", Adaptive()}} {
 			row := attacked.row
 			for _, column := range attacked.columns {
-				if column == "apgd-ce" && !b.has(s, row, column) {
+				q := record.Query{Scenario: s.ID, Row: row, Column: column}
+				if column == "apgd-ce" && !b.has(q) {
 					continue // rand begins with it
 				}
 				head := Head{fmt.Sprintf("%s/%s/%s", s.ID, row, column), fmt.Sprintf("%s: %s, %s", s.Data, row, column)}
-				run, reason := b.find(s, row, column)
+				run, reason := b.find(q)
+				q.Scale = b.scale.Name
 				ids := run.PartIDs()
 				if reason == "" {
 					found = append(found, run)
@@ -317,10 +451,10 @@ func (b *builder) adaptive() {
 					}
 				}
 				if reason != "" {
-					b.add(head, b.empty(reason))
+					b.add(head, filledBy(q, b.empty(reason)))
 				}
 				for _, id := range ids {
-					b.add(Head{head.ID + "/" + id.String(), fmt.Sprintf("%s: %s on %s", head.Title, id.Attack, id.Output)}, b.partCells(run, id))
+					b.add(Head{head.ID + "/" + id.String(), fmt.Sprintf("%s: %s on %s", head.Title, id.Attack, id.Output)}, filledBy(q, b.partCells(run, id)))
 				}
 			}
 		}
@@ -334,6 +468,14 @@ func (b *builder) empty(reason string) []Cell {
 	var cells []Cell
 	for _, c := range b.Columns {
 		cells = append(cells, Cell{Unit: unit(c.ID), Reason: reason})
+	}
+	return cells
+}
+
+// filledBy notes the evaluation of cells.
+func filledBy(q record.Query, cells []Cell) []Cell {
+	for k := range cells {
+		cells[k].Evaluation = q
 	}
 	return cells
 }

@@ -2,6 +2,7 @@ package record
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -346,13 +347,56 @@ func signTest(a, b int) float64 {
 	return min(1, 2*p)
 }
 
-// Query selects runs by the names in their Spec. An empty field matches anything.
-type Query struct{ Scenario, Row, Column, Scale string }
+// Query selects runs by what their Spec says. An empty field matches anything.
+type Query struct {
+	Scenario, Row, Column, Scale string
+	Eps                          float64 // l_inf bound, pixels in [0,1]
+	Settings
+}
+
+// Settings are the choices of an evaluation that tables vary. In a Spec they stand in Defence and Attack; a zero field means that the Spec does not say.
+type Settings struct {
+	Decides string // aggregation or output that decides
+	Samples int    // N, reconstructions per image
+	Steps   int    // of the first attack
+	EoT     int    // gradient draws per step of the first attack
+}
+
+// Settings reads them from the Spec's Defence and Attack. Where these are not what package eval writes, it reads nothing.
+func (s Spec) Settings() Settings {
+	var defence struct {
+		Samples int
+		Decides string
+	}
+	var attack struct {
+		Decides string
+		Stages  []struct{ Attack struct{ Steps, EoT int } }
+	}
+	if json.Unmarshal(s.Defence, &defence) != nil || len(s.Attack) > 0 && json.Unmarshal(s.Attack, &attack) != nil {
+		return Settings{}
+	}
+	is := Settings{Decides: cmp.Or(attack.Decides, defence.Decides), Samples: defence.Samples}
+	if len(attack.Stages) > 0 {
+		is.Steps, is.EoT = attack.Stages[0].Attack.Steps, attack.Stages[0].Attack.EoT
+	}
+	return is
+}
+
+// SameEps says whether two bounds are the same but for a way through float32.
+func SameEps(a, b float64) bool { return math.Abs(a-b) < 1e-6 }
 
 // Match says whether the query selects s.
 func (q Query) Match(s Spec) bool {
 	is := func(want, have string) bool { return want == "" || want == have }
-	return is(q.Scenario, s.Scenario) && is(q.Row, s.Row) && is(q.Column, s.Column) && is(q.Scale, s.Scale)
+	if !is(q.Scenario, s.Scenario) || !is(q.Row, s.Row) || !is(q.Column, s.Column) || !is(q.Scale, s.Scale) || q.Eps != 0 && !SameEps(q.Eps, s.Eps) {
+		return false
+	}
+	if q.Settings == (Settings{}) {
+		return true
+	}
+	have := s.Settings()
+	number := func(want, have int) bool { return want == 0 || want == have }
+	return is(q.Decides, have.Decides) && number(q.Samples, have.Samples) && number(q.Steps, have.Steps) && number(q.EoT, have.EoT)
 }
 
 // ErrNone is returned by [Best] if no run is selected.

@@ -273,3 +273,38 @@ func TestBestAndCurve(t *testing.T) {
 		t.Errorf("a curve cannot be written as JSON: %v", err)
 	}
 }
+
+// A query matches by names, by the bound and by the settings that the JSON of the spec holds; an empty field matches anything.
+func TestQuerySettings(t *testing.T) {
+	attacked := Spec{Scenario: "a", Row: "carso-paper", Column: "rand", Scale: "small", Eps: float64(float32(8. / 255)),
+		Defence: json.RawMessage(`{"purifier":{"cond":1},"samples":4}`),
+		Attack:  json.RawMessage(`{"decides":"count","stages":[{"output":"count","attack":{"kind":"apgd","steps":40,"eot":2}},{"output":"x","attack":{"steps":7}}]}`)}
+	clean := Spec{Scenario: "a", Row: "carso-paper", Column: "clean", Scale: "small", Defence: json.RawMessage(`{"samples":8,"decides":"logit"}`), Attack: json.RawMessage("null")}
+	if got, want := attacked.Settings(), (Settings{"count", 4, 40, 2}); got != want {
+		t.Errorf("settings %+v, want %+v", got, want)
+	}
+	if got, want := clean.Settings(), (Settings{Decides: "logit", Samples: 8}); got != want {
+		t.Errorf("settings %+v, want %+v", got, want)
+	}
+	if got := (Spec{Defence: json.RawMessage("{")}).Settings(); got != (Settings{}) {
+		t.Errorf("settings of no JSON: %+v", got)
+	}
+	for _, c := range []struct {
+		q    Query
+		want bool
+	}{
+		{Query{}, true},
+		{Query{Eps: 8. / 255}, true},
+		{Query{Eps: 4. / 255}, false},
+		{Query{Row: "plain"}, false},
+		{Query{Settings: Settings{Decides: "count", Samples: 4, Steps: 40, EoT: 2}}, true},
+		{Query{Settings: Settings{Decides: "logit"}}, false},
+		{Query{Settings: Settings{Samples: 8}}, false},
+		{Query{Settings: Settings{Steps: 7}}, false},
+		{Query{Settings: Settings{EoT: 4}}, false},
+	} {
+		if got := c.q.Match(attacked); got != c.want {
+			t.Errorf("%+v: %v", c.q, got)
+		}
+	}
+}

@@ -1,16 +1,20 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
+	"carsokit/carso"
 	"carsokit/carso/eval"
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
 	"carsokit/internal/xlaenv"
+	"carsokit/models"
 )
 
 func table(ctx context.Context, args []string) error {
@@ -20,48 +24,113 @@ func table(ctx context.Context, args []string) error {
 	}
 	fs := flag.NewFlagSet("carso table", flag.ContinueOnError)
 	scale := fs.String("scale", "small", "tiny, quickstart, small, small-full or paper")
-	format := fs.String("format", "text", strings.Join(paper.Formats(), ", "))
+	format := fs.String("format", "text", strings.Join(paper.Formats(), ", ")+"; of coverage text, json")
 	noRun := fs.Bool("no-run", false, "print from records, computing nothing; an empty cell says which command fills it")
 	records := fs.String("records", recordsDir, "folder of further records, beside the program's own, and of those made now")
 	dir := fs.String("data", "", "folder or archive of the data set, as in carso eval")
+	weights := fs.String("weights", "", "folder of the weight files (default: those that ship)")
 	if err := parse(fs, args); err != nil {
 		return err
 	}
-	if id == "list" {
-		for _, t := range paper.Tables() {
-			fmt.Printf("%-10s %s\n", t.ID, t.Title)
-		}
-		return nil
-	}
-	build := func() (paper.Table, error) {
-		runs, err := allRuns(*records)
-		if err != nil {
-			return paper.Table{}, err
-		}
-		return paper.Build(id, *scale, runs)
-	}
-	t, err := build()
+	runs, err := allRuns(*records)
 	if err != nil {
 		return err
 	}
-	if len(t.Missing) > 0 && !*noRun {
-		if err := fill(ctx, t.Missing, *records, *dir); err != nil {
+	switch id {
+	case "list":
+		return listTables(os.Stdout, *scale, runs)
+	case "coverage":
+		c, err := paper.Cover(*scale, runs)
+		if err != nil {
 			return err
 		}
-		if t, err = build(); err != nil {
+		return c.Write(os.Stdout, *format)
+	}
+	sheets, err := eval.Appendix(*scale)
+	if err != nil {
+		return err
+	}
+	for _, s := range sheets {
+		if s.ID == id {
+			return paper.RenderSheet(os.Stdout, s, *format)
+		}
+	}
+	t, err := paper.Build(id, *scale, runs)
+	if err != nil {
+		return err
+	}
+	if !*noRun && len(t.Missing)+len(t.Blocked) > 0 {
+		open := carso.Opener(eval.Shipped)
+		if *weights != "" {
+			open = carso.Folder(*weights)
+		}
+		if err := fill(ctx, os.Stderr, t, open, *records, *dir); err != nil {
+			return err
+		}
+		if runs, err = allRuns(*records); err != nil {
+			return err
+		}
+		if t, err = paper.Build(id, *scale, runs); err != nil {
 			return err
 		}
 	}
 	return paper.Render(os.Stdout, t, *format)
 }
 
-// fill runs the evaluations that a table lacks, one after the other; what it says goes to standard error.
-func fill(ctx context.Context, missing []record.Query, records, dir string) error {
+// listTables writes a line per table, with the number of its cells at a scale.
+func listTables(w io.Writer, scale string, runs []record.Run) error {
+	c, err := paper.Cover(scale, runs)
+	if err != nil {
+		return err
+	}
+	for _, t := range c.Tables {
+		fmt.Fprintf(w, "%-17s %5d cells  %s\n", t.ID, t.Declared, t.Title)
+	}
+	sheets, err := eval.Appendix(scale)
+	if err != nil {
+		return err
+	}
+	for _, s := range sheets {
+		fmt.Fprintf(w, "%-17s %5d rows   %s\n", s.ID, len(s.Rows), s.Title)
+	}
+	fmt.Fprintln(w, "coverage                       counts of the cells of all tables: declared, filled, empty and why")
+	return nil
+}
+
+// fill runs the evaluations that a table lacks, one after the other; what it says goes to w. What cannot be run, because weights are not there, is listed with
+// its cost; it is an error only if that is everything.
+func fill(ctx context.Context, w io.Writer, t paper.Table, open carso.Opener, records, dir string) error {
+	if err := tellBlocked(w, t.Blocked); err != nil {
+		return err
+	}
+	var missing, refused []record.Query
+	var lacks error // of the first one refused
+	for _, q := range t.Missing {
+		if err := weightsThere(q, open); err != nil {
+			refused, lacks = append(refused, q), cmp.Or(lacks, err)
+		} else {
+			missing = append(missing, q)
+		}
+	}
+	if len(refused) > 0 {
+		if err := tellCosts(w, fmt.Sprintf("%d of %d missing evaluations need weights or images that are not there, and are not run:", len(refused), len(t.Missing)), refused); err != nil {
+			return err
+		}
+		if len(missing) == 0 {
+			return fmt.Errorf("table %s at scale %s: nothing can be run; -weights names the folder of the weights, -no-run prints without them: %w", t.ID, t.Scale, lacks)
+		}
+		fmt.Fprintf(w, "  the first of them: %v\n", lacks)
+	}
+	if len(missing) == 0 {
+		return nil
+	}
 	set, note, err := testSet(dir)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "%d evaluations are missing and run now (-no-run prints without them); data: %s\n", len(missing), note)
+	if err := tellCosts(w, fmt.Sprintf("%d evaluations are missing and run now (-no-run prints without them); data: %s", len(missing), note), missing); err != nil {
+		return err
+	}
 	be, err := xlaenv.Backend()
 	if err != nil {
 		return err
@@ -71,13 +140,13 @@ func fill(ctx context.Context, missing []record.Query, records, dir string) erro
 		return err
 	}
 	for i, m := range missing {
-		job, err := eval.NewJob(be, eval.Question{Scenario: m.Scenario, Row: m.Row, Column: m.Column, Scale: m.Scale, Eps: paper.Bound}, set)
+		job, err := eval.NewJob(be, question(m, open), set)
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(os.Stderr, "%d of %d: %s/%s/%s/%s, %d images\n", i+1, len(missing), m.Scenario, m.Row, m.Column, m.Scale, job.Images)
+		fmt.Fprintf(w, "%d of %d: %s, %d images\n", i+1, len(missing), paper.Command(m), job.Images)
 		const chunk, workers = 25, 2
-		progress, err := newReporter(os.Stderr, "text", chunk, workers)
+		progress, err := newReporter(w, "text", chunk, workers)
 		if err != nil {
 			return err
 		}
@@ -88,6 +157,78 @@ func fill(ctx context.Context, missing []record.Query, records, dir string) erro
 		}
 	}
 	return nil
+}
+
+// question is what an evaluation of a table asks, whose empty settings are the defaults.
+func question(m record.Query, open carso.Opener) eval.Question {
+	q := eval.Question{Scenario: m.Scenario, Row: m.Row, Column: m.Column, Scale: m.Scale, Eps: m.Eps,
+		Samples: m.Samples, Steps: m.Steps, EoT: m.EoT, Decides: carso.Aggregation(m.Decides), Weights: open}
+	if q.Eps == 0 {
+		q.Eps = paper.Bound
+	}
+	return q
+}
+
+// weightsThere says which weight file an evaluation lacks, if one, and how to get it.
+func weightsThere(q record.Query, open carso.Opener) error {
+	s, err := carso.FindScenario(q.Scenario, q.Scale)
+	if err != nil {
+		return err
+	}
+	if s.Dataset != "cifar10" {
+		return fmt.Errorf("scenario %s: its images, of %s, cannot be evaluated yet: carso eval reads CIFAR-10", s.ID, s.Dataset)
+	}
+	files := []string{s.Classifier}
+	switch {
+	case q.Row == "plain":
+		files = []string{s.Plain}
+	case q.Row != "classifier":
+		if s.Final != "" {
+			files = append(files, s.Final)
+		}
+		net := models.CIFAR10WRN(28, 10) // all purifiers have parts of these names
+		for _, part := range carso.PaperConfig(net, net).Parts() {
+			if !part.TrainOnly {
+				files = append(files, carso.PartFile(s.Stem, part.Name))
+			}
+		}
+	}
+	for _, name := range files {
+		f, err := open.Open(name)
+		if err != nil {
+			return err
+		}
+		if err := f.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tellBlocked says what of a table cannot be run with any weights of its scale.
+func tellBlocked(w io.Writer, blocked []record.Query) error {
+	if len(blocked) == 0 {
+		return nil
+	}
+	return tellCosts(w, fmt.Sprintf("%d evaluations cannot be run, because their weights do not ship; their cells say what is missing:", len(blocked)), blocked)
+}
+
+// tellCosts lists evaluations with what each costs, and the sum.
+func tellCosts(w io.Writer, title string, qs []record.Query) error {
+	fmt.Fprintln(w, title)
+	for _, q := range qs {
+		c, err := paper.CostOf(q)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(w, "  %s: %s\n", paper.Command(q), c)
+	}
+	sum, err := paper.TotalCost(qs)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(w, "  in all %s\n", sum)
+	return err
 }
 
 // allRuns are the program's own records and those of a folder, which may not exist.

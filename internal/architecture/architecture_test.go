@@ -34,7 +34,7 @@ var allowed = map[string][]string{
 	"carso":                 {"attacks", "checkpoints", "data", "internal/nn", "internal/optim", "internal/rng", "internal/training", "models"},
 	"carso/record":          {"internal/atomicfile"},
 	"carso/paper":           {"carso/record"},
-	"carso/eval": {"attacks", "attacks/check", "carso", "carso/paper", "carso/record", "checkpoints", "data", "internal/atomicfile", "internal/rng", "internal/setup", "internal/xlaenv",
+	"carso/eval": {"attacks", "attacks/check", "carso", "carso/paper", "carso/record", "checkpoints", "data", "internal/atomicfile", "internal/optim", "internal/rng", "internal/setup", "internal/xlaenv",
 		"models", "plots"},
 	"internal/bench": {"attacks", "carso", "checkpoints", "data", "internal/rng", "internal/xlaenv", "models", "plots"},
 	"plots":          {"internal/setup", "carso/record"},

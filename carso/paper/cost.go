@@ -1,0 +1,72 @@
+package paper
+
+import (
+	"cmp"
+	"fmt"
+
+	"carsokit/carso/record"
+)
+
+// Cost is the most that an evaluation takes, in passes through what is evaluated: images that are wrong from the start, broken on the way or without a finite
+// gradient take fewer. A pass of CARSO is one through the classifier that conditions it, and one through the decoder and a classifier for each of its samples.
+type Cost struct {
+	Forward  int `json:"forward"`  // passes that decide: initial, confirming and scoring
+	Backward int `json:"backward"` // passes forward and backward, for a gradient
+}
+
+// Add returns the sum of two costs.
+func (c Cost) Add(o Cost) Cost { return Cost{c.Forward + o.Forward, c.Backward + o.Backward} }
+
+// String is "at most 10 passes with gradient and 20 without".
+func (c Cost) String() string {
+	return fmt.Sprintf("at most %d passes with gradient and %d without", c.Backward, c.Forward)
+}
+
+// CostOf is the cost of all images of an evaluation. Empty settings of q are the defaults of its row and scale.
+func CostOf(q record.Query) (Cost, error) {
+	scale, err := FindScale(q.Scale)
+	if err != nil {
+		return Cost{}, err
+	}
+	if q.Column == "clean" {
+		return Cost{Forward: scale.Images * scale.Draws}, nil
+	}
+	usual := defaults(q, scale)
+	steps, eot := cmp.Or(q.Steps, usual.Steps), cmp.Or(q.EoT, usual.EoT)
+	if q.Column != "pgd-eot" {
+		steps++ // the others evaluate their start, too
+	}
+	attacks, confirm := 1, 1
+	if q.Column == "rand" {
+		attacks = 2
+	}
+	switch q.Row {
+	case "carso-honest": // the same attack on other outputs, each only on what the ones before it left
+		confirm = 4
+		switch q.Column {
+		case "pgd-eot":
+			attacks++
+		default:
+			attacks += 3
+		}
+	case "carso-adaptive":
+		attacks, confirm = 1, 4
+	}
+	return Cost{
+		Forward:  scale.Images * (confirm + 2*scale.Draws + attacks*(confirm+1)),
+		Backward: scale.Images * attacks * steps * eot,
+	}, nil
+}
+
+// TotalCost sums over evaluations, which must be of scales that exist.
+func TotalCost(qs []record.Query) (Cost, error) {
+	var sum Cost
+	for _, q := range qs {
+		c, err := CostOf(q)
+		if err != nil {
+			return Cost{}, err
+		}
+		sum = sum.Add(c)
+	}
+	return sum, nil
+}

@@ -1,0 +1,119 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"slices"
+	"strings"
+	"testing"
+
+	"carsokit/carso"
+	"carsokit/carso/eval"
+	"carsokit/carso/paper"
+	"carsokit/carso/record"
+)
+
+// The paper's scenarios are those of the code, and what the tables say of their weights is so.
+func TestTablesKnowTheScenarios(t *testing.T) {
+	said := append(paper.Scenarios(), paper.Variants()...)
+	ids := func() (all []string) {
+		for _, s := range said {
+			all = append(all, s.ID)
+		}
+		return all
+	}()
+	for _, s := range carso.PaperScenarios() {
+		k := slices.Index(ids, s.ID)
+		if k < 0 {
+			t.Errorf("scenario %s is in no table", s.ID)
+			continue
+		}
+		if s.Unpublished != (said[k].Unpublished != "") {
+			t.Errorf("%s: unpublished %v, the tables say %q", s.ID, s.Unpublished, said[k].Unpublished)
+		}
+		if (s.Final != "") != (said[k].Final != "") {
+			t.Errorf("%s: final classifier %q, the tables say %q", s.ID, s.Final, said[k].Final)
+		}
+	}
+	if len(ids) != len(carso.PaperScenarios()) {
+		t.Errorf("%d scenarios, the tables know %d", len(carso.PaperScenarios()), len(ids))
+	}
+	for _, s := range said {
+		err := weightsThere(record.Query{Scenario: s.ID, Row: "carso-paper", Column: "rand", Scale: "small"}, eval.Shipped)
+		if (err == nil) != (s.Missing == "") {
+			t.Errorf("%s: weights that ship: %v; the tables say %q", s.ID, err, s.Missing)
+		}
+	}
+}
+
+// What a table lacks is a question that the engine takes, with its settings.
+func TestQuestionsOfTables(t *testing.T) {
+	for _, e := range paper.Tables() {
+		table, err := paper.Build(e.ID, "tiny", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range table.Missing {
+			scale, err := paper.FindScale(m.Scale)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := eval.Find(m.Row, m.Column, scale, paper.Bound); err != nil {
+				t.Errorf("%s lacks %+v: %v", e.ID, m, err)
+			}
+			if m.Decides != "" {
+				if err := carso.Aggregation(m.Decides).Validate(); err != nil {
+					t.Errorf("%s lacks %+v: %v", e.ID, m, err)
+				}
+			}
+		}
+	}
+	q := question(record.Query{Scenario: "a", Row: "carso-paper", Column: "rand", Scale: "small", Eps: 0.95,
+		Settings: record.Settings{Decides: "count", Samples: 4, Steps: 5, EoT: 6}}, eval.Shipped)
+	if q.Eps != 0.95 || q.Decides != carso.Count || q.Samples != 4 || q.Steps != 5 || q.EoT != 6 {
+		t.Errorf("%+v", q)
+	}
+	if q := question(record.Query{Column: "rand"}, nil); q.Eps != paper.Bound || q.Samples != 0 {
+		t.Errorf("%+v", q)
+	}
+}
+
+// Without the authors' weights nothing of the paper's scale is run; what would be is listed with its cost, and the error says how to get them.
+func TestFillRefuses(t *testing.T) {
+	table, err := paper.Build("main", "paper", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var said bytes.Buffer
+	err = fill(context.Background(), &said, table, carso.Folder(t.TempDir()), t.TempDir(), "")
+	if err == nil || !strings.Contains(err.Error(), "carso checkpoint get") || !strings.Contains(err.Error(), "nothing can be run") {
+		t.Errorf("error %v", err)
+	}
+	for _, want := range []string{"missing evaluations need weights or images that are not there", "-scenario a -row carso-paper -column rand -scale paper", "at most 40400000 passes with gradient", "in all at most"} {
+		if !strings.Contains(said.String(), want) {
+			t.Errorf("does not say %q:\n%s", want, said.String())
+		}
+	}
+	// What is blocked for good is said, and no error.
+	said.Reset()
+	swaps, err := paper.Build("swaps", "small", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	swaps.Missing = nil
+	if err := fill(context.Background(), &said, swaps, eval.Shipped, t.TempDir(), ""); err != nil || !strings.Contains(said.String(), "a_bis") {
+		t.Errorf("%v: %s", err, said.String())
+	}
+}
+
+func TestListTables(t *testing.T) {
+	var out bytes.Buffer
+	if err := listTables(&out, "small", nil); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range paper.Tables() {
+		if !strings.Contains(out.String(), e.ID) || !strings.Contains(out.String(), e.Title) {
+			t.Errorf("%s is not listed", e.ID)
+		}
+	}
+}
