@@ -20,6 +20,7 @@ type Dataset struct {
 	ClassFile           string // text file of class names, one a line, that official tools expect beside them
 	Archive             Archive
 	Tree                *Tree             // set where the archive is a zip of image files instead: there are no Files then, and names of classes come with the data
+	Python              *Python           // the form for Python, which is read too; nil: there is none
 	Evaluation          string            // split that results are reported on
 	Digests             map[string]string // Set.Digest of each complete split, where it is known
 	Mirror              Mirror
@@ -72,6 +73,23 @@ var Catalog = []Dataset{
 			Size: 170_052_171,
 			MD5:  "c32a1d4ab5d03f1284b67883e8d87530",
 		},
+		Python: &Python{
+			Dir: "cifar-10-batches-py",
+			Files: []File{
+				{Name: "data_batch_1", Split: "train", MD5: "c99cafc152244af753f735de768cd75f"},
+				{Name: "data_batch_2", Split: "train", MD5: "d4bba439e000b95fd0a9bffe97cbabec"},
+				{Name: "data_batch_3", Split: "train", MD5: "54ebc095f3ab1f0389bbae665268c751"},
+				{Name: "data_batch_4", Split: "train", MD5: "634d18415352ddfa80567beed471001a"},
+				{Name: "data_batch_5", Split: "train", MD5: "482c414d41f54cd18b22e5b47cb7c3cb"},
+				{Name: "test_batch", Split: "test", MD5: "40351d587109b95175f43aff81a1287e"},
+			},
+			Labels: "labels",
+			Archive: Archive{
+				URL:  "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+				Size: 170_498_071,
+				MD5:  "c58f30108f718f92721af3b95e74349a",
+			},
+		},
 		Digests: map[string]string{
 			"train": "72dfde397cbe755bcf86a96a83205bc36297b1c470620d29cce1d181edb21f4e",
 			"test":  "f51dfb02b894bf8e5ff3a86a1c306ffeb04c1b0134f237ceb06c233fe9d1f468",
@@ -102,6 +120,19 @@ var Catalog = []Dataset{
 			URL:  "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
 			Size: 168_513_733,
 			MD5:  "03b5dce01913d631647c71ecec9e9cb8",
+		},
+		Python: &Python{
+			Dir: "cifar-100-python",
+			Files: []File{
+				{Name: "train", Split: "train", MD5: "16019d7e3df5f24257cddd939b257f8d"},
+				{Name: "test", Split: "test", MD5: "f0ef6b0ae62326f3e7ffdfab6717acfc"},
+			},
+			Labels: "fine_labels",
+			Archive: Archive{
+				URL:  "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+				Size: 169_001_437,
+				MD5:  "eb9058c3a382ffc7106e4002c42a8d85",
+			},
 		},
 	},
 	{

@@ -71,6 +71,12 @@ func (d Dataset) Open(path, split string) (*Set, error) {
 	if d.Tree != nil {
 		return d.openTree(path, split)
 	}
+	if d.isPython(path) {
+		if _, err := d.files(split); err != nil {
+			return nil, err
+		}
+		return d.openPython(path, split)
+	}
 	if info.IsDir() {
 		set, err := d.Load(os.DirFS(path), split)
 		if err != nil {

@@ -74,7 +74,7 @@ func Verify(where string) (Report, error) {
 			continue
 		}
 		// A folder tells by what is in it, an archive by its name.
-		if info, err := os.Stat(at); filepath.Base(at) == d.archiveName() || err == nil && info.IsDir() {
+		if info, err := os.Stat(at); filepath.Base(at) == d.archiveName() || d.isPython(at) || err == nil && info.IsDir() {
 			return d.Verify(at)
 		}
 	}
@@ -89,6 +89,9 @@ func (d Dataset) Verify(where string) (Report, error) {
 	}
 	if d.Tree != nil {
 		return d.verifyTree(where)
+	}
+	if d.isPython(where) {
+		return d.verifyPython(where), nil
 	}
 	report := Report{Dataset: d.Name, Path: where, Remedy: d.remedy()}
 	found := map[string]FileReport{}
@@ -167,6 +170,14 @@ func (d Dataset) in(where string) (string, error) {
 	archive := filepath.Join(where, d.archiveName())
 	if _, err := os.Stat(archive); err == nil {
 		return archive, nil
+	}
+	if d.isPython(where) {
+		return where, nil
+	}
+	if d.Python != nil {
+		if archive := filepath.Join(where, path.Base(d.Python.Archive.URL)); exists(archive) {
+			return archive, nil
+		}
 	}
 	return "", fmt.Errorf("%s in %s: %w: it holds none of its files, no folder %s with them and no %s: %s",
 		d.Name, where, ErrNotFound, d.Dir, d.archiveName(), d.remedy())
