@@ -46,7 +46,7 @@ func table(ctx context.Context, args []string) error {
 		}
 		return c.Write(os.Stdout, *format)
 	}
-	sheets, err := eval.Appendix(*scale)
+	sheets, err := allSheets(*scale)
 	if err != nil {
 		return err
 	}
@@ -77,6 +77,16 @@ func table(ctx context.Context, args []string) error {
 	return paper.Render(os.Stdout, t, *format)
 }
 
+// allSheets are the appendix tables, and what the tables cost.
+func allSheets(scale string) ([]paper.Sheet, error) {
+	sheets, err := eval.Appendix(scale)
+	if err != nil {
+		return nil, err
+	}
+	costs, err := paper.Costs(scale)
+	return append(sheets, costs), err
+}
+
 // listTables writes a line per table, with the number of its cells at a scale.
 func listTables(w io.Writer, scale string, runs []record.Run) error {
 	c, err := paper.Cover(scale, runs)
@@ -86,7 +96,7 @@ func listTables(w io.Writer, scale string, runs []record.Run) error {
 	for _, t := range c.Tables {
 		fmt.Fprintf(w, "%-17s %5d cells  %s\n", t.ID, t.Declared, t.Title)
 	}
-	sheets, err := eval.Appendix(scale)
+	sheets, err := allSheets(scale)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -103,6 +105,38 @@ func TestFillRefuses(t *testing.T) {
 	swaps.Missing = nil
 	if err := fill(context.Background(), &said, swaps, eval.Shipped, t.TempDir(), ""); err != nil || !strings.Contains(said.String(), "a_bis") {
 		t.Errorf("%v: %s", err, said.String())
+	}
+}
+
+// The costs in docs/reproducing.md are those that the tables are declared with. -update writes them anew.
+func TestCostsInDocuments(t *testing.T) {
+	path := filepath.Join("..", "..", "docs", "reproducing.md")
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const begin, end = "<!-- costs -->\n", "<!-- /costs -->"
+	before, rest, ok := strings.Cut(string(raw), begin)
+	old, after, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		t.Fatalf("%s has no block %s%s", path, begin, end)
+	}
+	costs, err := paper.Costs("tiny", "small", "paper")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var now bytes.Buffer
+	if err := paper.RenderSheet(&now, costs, "markdown"); err != nil {
+		t.Fatal(err)
+	}
+	switch {
+	case now.String() == old:
+	case !*update:
+		t.Errorf("%s does not say what the tables cost; go test ./cmd/carso -run Documents -update", path)
+	default:
+		if err := os.WriteFile(path, []byte(before+begin+now.String()+end+after), 0o666); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
