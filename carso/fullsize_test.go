@@ -145,11 +145,12 @@ func TestFullSize(t *testing.T) {
 	for i := range g {
 		slope += math.Abs(float64(g[i]))
 	}
-	const h = 0.0005
+	const h = 1e-4
 	want := (loss(h) - loss(-h)) / (2 * h)
 	t.Logf("the gradient's slope is %.4g, a central difference's %.4g", slope, want)
-	// The loss is about 2 and float32 keeps 1e-7 of it, so the quotient is good to 3e-4; the rest is curvature and kinks of LeakyReLU within the step.
-	if math.Abs(slope-want) > 3e-4+0.02*math.Abs(want) || slope == 0 {
+	// The loss is about 2, of which float32 keeps 2e-7: the quotient is good to a few 1e-3. A wider step would meet the kinks of thousands of LeakyReLUs:
+	// at 0.002 they already take 2 % off the slope.
+	if math.Abs(slope-want) > 5e-3+0.01*math.Abs(want) || slope == 0 {
 		t.Errorf("the gradient's slope is %g, the central difference's %g", slope, want)
 	}
 	t.Logf("peak resident memory: %.1f GB", peakMemory(t))

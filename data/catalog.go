@@ -19,7 +19,9 @@ type Dataset struct {
 	Files               []File // in the order of their images
 	ClassFile           string // text file of class names, one a line, that official tools expect beside them
 	Archive             Archive
-	Digests             map[string]string // Set.Digest of each complete split
+	Tree                *Tree             // set where the archive is a zip of image files instead: there are no Files then, and names of classes come with the data
+	Evaluation          string            // split that results are reported on
+	Digests             map[string]string // Set.Digest of each complete split, where it is known
 	Mirror              Mirror
 }
 
@@ -31,7 +33,7 @@ type File struct {
 	MD5   string // hex
 }
 
-// Archive is the official .tar.gz of a data set.
+// Archive is the official .tar.gz, or .zip, of a data set.
 type Archive struct {
 	URL  string
 	Size int64  // bytes
@@ -63,7 +65,8 @@ var Catalog = []Dataset{
 			{"data_batch_5.bin", "train", 30_730_000, "53f37980c15c3d472c316c40844f3f0d"},
 			{"test_batch.bin", "test", 30_730_000, "803d5f7f4d78ea53de84dbe85f74fb6d"},
 		},
-		ClassFile: "batches.meta.txt",
+		ClassFile:  "batches.meta.txt",
+		Evaluation: "test",
 		Archive: Archive{
 			URL:  "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz",
 			Size: 170_052_171,
@@ -79,7 +82,59 @@ var Catalog = []Dataset{
 			Labels: map[string]string{"train": "train_lables.json", "test": "test_lables.json"},
 		},
 	},
+	{
+		Name:    "cifar100",
+		Title:   "CIFAR-100",
+		Classes: strings.Fields(cifar100Classes),
+		H:       32,
+		W:       32,
+		// The first label is that of one of 20 groups of classes.
+		LabelBytes: 2,
+		LabelAt:    1,
+		Dir:        "cifar-100-binary",
+		Files: []File{
+			{"train.bin", "train", 153_700_000, "6172c7755cfe09b2fe270c85cebc1b15"},
+			{"test.bin", "test", 30_740_000, "4499cfba6c016c1be1438163640a0898"},
+		},
+		ClassFile:  "fine_label_names.txt",
+		Evaluation: "test",
+		Archive: Archive{
+			URL:  "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz",
+			Size: 168_513_733,
+			MD5:  "03b5dce01913d631647c71ecec9e9cb8",
+		},
+	},
+	{
+		Name:  "tinyimagenet",
+		Title: "TinyImageNet-200",
+		H:     64,
+		W:     64,
+		Dir:   "tiny-imagenet-200",
+		Tree: &Tree{
+			Classes:  200,
+			PerClass: map[string]int{"train": 500, "val": 50},
+			Repacked: map[string]File{
+				"train": {Name: "train.npz", Split: "train", MD5: "db414016436353892fdf00cb30b9ee57"},
+				"val":   {Name: "val.npz", Split: "val", MD5: "7762694b6217fec8ba1a7be3c20ef218"},
+			},
+		},
+		Evaluation: "val", // the labels of the test split were never published
+		Archive: Archive{
+			URL:  "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+			Size: 248_100_043,
+			MD5:  "90528d7ca1a48142e341f4ef8d21d0de",
+		},
+	},
 }
+
+// cifar100Classes are CIFAR-100's fine labels, in order.
+const cifar100Classes = `
+	apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle caterpillar
+	cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish forest fox girl
+	hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple motorcycle mountain mouse mushroom oak
+	orange orchid otter palm pear pickup_truck pine plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea
+	seal shark shrew skunk skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television
+	tiger tractor train trout tulip turtle wardrobe whale willow wolf woman worm`
 
 // Lookup returns the catalogue entry called name. The error lists the names there are.
 func Lookup(name string) (Dataset, error) {

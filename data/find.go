@@ -21,6 +21,10 @@ func Find(name, explicit, root string) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	return d.find(explicit, root)
+}
+
+func (d Dataset) find(explicit, root string) (string, error) {
 	if explicit != "" {
 		return d.in(explicit)
 	}
@@ -34,11 +38,20 @@ func Find(name, explicit, root string) (string, error) {
 	return d.in(filepath.Join(root, DefaultDir))
 }
 
-// TestSet returns CIFAR-10's test split: the full 10,000 images where Find finds them, else the built-in first 1,000. The note says, for
-// people, which of the two it is and where from. Data that is found and is damaged is an error, and so is a CARSO_DATA that holds none.
-func TestSet(root string) (set *Set, note string, err error) {
-	path, err := Find("cifar10", "", root)
-	if errors.Is(err, ErrNotFound) && os.Getenv(Env) == "" {
+// TestSet is OpenTest of CIFAR-10 where it is kept.
+func TestSet(root string) (set *Set, note string, err error) { return OpenTest("cifar10", "", root) }
+
+// OpenTest returns the split of the data set called name that results are reported on (the test split; TinyImageNet-200's labelled one is called
+// val), from where Find finds it. Of CIFAR-10, which is found nowhere although nothing says where it should be, it is the built-in first 1,000
+// images. The note says, for people, which images these are and where from. Data that is found and is damaged is an error, and so is an explicit or
+// a CARSO_DATA that holds none.
+func OpenTest(name, explicit, root string) (set *Set, note string, err error) {
+	d, err := Lookup(name)
+	if err != nil {
+		return nil, "", err
+	}
+	path, err := d.find(explicit, root)
+	if name == sampleOf && errors.Is(err, ErrNotFound) && explicit == "" && os.Getenv(Env) == "" {
 		set, err := Sample()
 		if err != nil {
 			return nil, "", err
@@ -48,11 +61,28 @@ func TestSet(root string) (set *Set, note string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	set, err = OpenCIFAR10(path, "test")
+	return d.open(path, d.Evaluation)
+}
+
+// OpenTrain is like OpenTest, for the training split. None is built in.
+func OpenTrain(name, explicit, root string) (set *Set, note string, err error) {
+	d, err := Lookup(name)
 	if err != nil {
 		return nil, "", err
 	}
-	return set, fmt.Sprintf("full CIFAR-10 test split, %d images, from %s", set.Len(), path), nil
+	path, err := d.find(explicit, root)
+	if err != nil {
+		return nil, "", err
+	}
+	return d.open(path, "train")
+}
+
+func (d Dataset) open(path, split string) (*Set, string, error) {
+	set, err := d.Open(path, split)
+	if err != nil {
+		return nil, "", err
+	}
+	return set, fmt.Sprintf("full %s %s split, %d images, from %s", d.Title, split, set.Len(), path), nil
 }
 
 // Official says whether the set is a complete split of its data set, bit for bit as published.

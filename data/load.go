@@ -42,6 +42,9 @@ func OpenCIFAR10(path, split string) (*Set, error) {
 
 // Load reads one split from files at the root of fsys or in its folder d.Dir.
 func (d Dataset) Load(fsys fs.FS, split string) (*Set, error) {
+	if d.Tree != nil {
+		return d.loadTree(fsys, split)
+	}
 	files, err := d.files(split)
 	if err != nil {
 		return nil, err
@@ -56,13 +59,17 @@ func (d Dataset) Load(fsys fs.FS, split string) (*Set, error) {
 	return b.finish(split), nil
 }
 
-// Open reads one split from a folder (that holds the files or the folder d.Dir) or from a .tar.gz archive.
+// Open reads one split from a folder (that holds the files or the folder d.Dir) or from the official archive. The decoded
+// images of a Tree are kept in a file beside the data, whose name ends in SPLIT.images, and mapped into memory the next time.
 func (d Dataset) Open(path, split string) (*Set, error) {
 	info, err := os.Stat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("load %s %s: %s: %w: %s", d.Name, split, path, ErrNotFound, d.remedy())
 	} else if err != nil {
 		return nil, fmt.Errorf("load %s %s: %w", d.Name, split, err)
+	}
+	if d.Tree != nil {
+		return d.openTree(path, split)
 	}
 	if info.IsDir() {
 		set, err := d.Load(os.DirFS(path), split)

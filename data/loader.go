@@ -20,6 +20,9 @@ type Loader struct {
 	Seed  rng.Seed
 	Flip  bool // mirror an image left to right with probability 1/2
 	Crop  int  // shift an image by up to Crop pixels each way, zeros coming in (4 is usual for CIFAR); 0: none
+	// Cutout blanks a square of so many pixels a side to zero, its centre anywhere in the image, so that part of it may fall outside (DeVries and
+	// Taylor 2017; 16 is theirs for CIFAR-10, 8 for CIFAR-100); 0: none.
+	Cutout int
 
 	order atomic.Pointer[epochOrder] // the last epoch asked for
 }
@@ -76,10 +79,13 @@ func (l *Loader) permutation(epoch int) []int {
 }
 
 // Fill writes batch b of an epoch: x, of Batch*H*W*3 elements, becomes the images as [Batch,H,W,3] in [0,1], y, of Batch elements, their
-// labels. An image's flip and crop are drawn from Seed.Child("augment", epoch, index in Set), so they do not depend on its batch.
+// labels. An image's flip, crop and cutout are drawn from Seed.Child("augment", epoch, index in Set), so they do not depend on its batch.
 func (l *Loader) Fill(epoch, b int, x []float32, y []int32) error {
 	if l.Crop < 0 {
 		return fmt.Errorf("batch %d of epoch %d: crop of %d pixels is negative", b, epoch, l.Crop)
+	}
+	if l.Cutout < 0 {
+		return fmt.Errorf("batch %d of epoch %d: cutout of %d pixels is negative", b, epoch, l.Cutout)
 	}
 	idx, err := l.Images(epoch, b)
 	if err != nil {
@@ -97,9 +103,9 @@ func (l *Loader) Fill(epoch, b int, x []float32, y []int32) error {
 	return nil
 }
 
-// augment writes image i of the set, shifted and mirrored, to dst [H,W,3].
+// augment writes image i of the set, shifted, mirrored and cut out, to dst [H,W,3].
 func (l *Loader) augment(dst []float32, epoch, i int) {
-	if !l.Flip && l.Crop == 0 {
+	if !l.Flip && l.Crop == 0 && l.Cutout == 0 {
 		l.Set.Floats(dst, i)
 		return
 	}
@@ -119,6 +125,12 @@ func (l *Loader) augment(dst []float32, epoch, i int) {
 			s := src[((h+dy)*width+w+dx)*3:][:3]
 			d := dst[(h*width+to)*3:][:3]
 			d[0], d[1], d[2] = unit[s[0]], unit[s[1]], unit[s[2]]
+		}
+	}
+	if l.Cutout > 0 {
+		top, left := r.IntN(height)-l.Cutout/2, r.IntN(width)-l.Cutout/2
+		for h := max(0, top); h < min(height, top+l.Cutout); h++ {
+			clear(dst[(h*width+max(0, left))*3 : (h*width+min(width, left+l.Cutout))*3])
 		}
 	}
 }

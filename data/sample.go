@@ -11,6 +11,7 @@ import (
 // The sample is one grey PNG of three sheets, one above the other: green, red minus green, blue minus green (modulo 256). Each sheet has
 // the images in rows of sampleColumns. Neighbouring channels differ little, so this is a sixth smaller than a PNG in colour, and as lossless.
 const (
+	sampleOf      = "cifar10"
 	sampleSize    = 1000
 	sampleColumns = 40
 )
@@ -24,7 +25,7 @@ var sampleLabels []byte // one digit an image
 // Sample returns the first 1,000 images of CIFAR-10's official test split, in order, bit for bit: they ship with this package. The set
 // equals Head(1000) of the full split, digest included.
 func Sample() (*Set, error) {
-	d, err := Lookup("cifar10")
+	d, err := Lookup(sampleOf)
 	if err != nil {
 		return nil, err
 	}

@@ -82,14 +82,19 @@ func (s *Set) empty(n int) *Set {
 }
 
 func (s *Set) digest() string {
-	labels := make([]byte, 0, 4*len(s.Labels))
-	for _, y := range s.Labels {
-		labels = binary.LittleEndian.AppendUint32(labels, uint32(y))
-	}
 	h := sha256.New()
-	h.Write(labels)
+	h.Write(labelBytes(s.Labels))
 	h.Write(s.Pixels)
 	return hex.EncodeToString(h.Sum(nil))
+}
+
+// labelBytes are labels as little-endian int32.
+func labelBytes(labels []int32) []byte {
+	out := make([]byte, 0, 4*len(labels))
+	for _, y := range labels {
+		out = binary.LittleEndian.AppendUint32(out, uint32(y))
+	}
+	return out
 }
 
 // Chunk is the images Start..End-1 of a set.

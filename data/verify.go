@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -18,6 +20,7 @@ type FileReport struct {
 	Name           string
 	Size, WantSize int64  // bytes; Size is -1 where there is no file
 	MD5, WantMD5   string // hex; MD5 is empty where the file is so wrong that it was not computed
+	Note           string // what was found instead of a file of one MD5
 	Problem        string // what is wrong; empty: nothing
 }
 
@@ -45,7 +48,9 @@ func (r Report) String() string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s in %s\n", r.Dataset, r.Path)
 	for _, f := range r.Files {
-		if f.Problem == "" {
+		if f.Problem == "" && f.Note != "" {
+			fmt.Fprintf(&out, "  ok   %-20s %s\n", f.Name, f.Note)
+		} else if f.Problem == "" {
 			fmt.Fprintf(&out, "  ok   %-20s %10d bytes  MD5 %s\n", f.Name, f.Size, f.MD5)
 		} else {
 			fmt.Fprintf(&out, "  BAD  %-20s %s\n", f.Name, f.Problem)
@@ -81,6 +86,9 @@ func (d Dataset) Verify(where string) (Report, error) {
 	where, err := d.in(where)
 	if err != nil {
 		return Report{}, fmt.Errorf("verify: %w", err)
+	}
+	if d.Tree != nil {
+		return d.verifyTree(where)
 	}
 	report := Report{Dataset: d.Name, Path: where, Remedy: d.remedy()}
 	found := map[string]FileReport{}
@@ -149,9 +157,9 @@ func (d Dataset) in(where string) (string, error) {
 	if !info.IsDir() {
 		return where, nil
 	}
-	for _, f := range d.Files {
+	for _, name := range d.signs() {
 		for _, dir := range []string{"", d.Dir} {
-			if _, err := os.Lstat(filepath.Join(where, dir, f.Name)); err == nil {
+			if _, err := os.Lstat(filepath.Join(where, dir, name)); err == nil {
 				return where, nil
 			}
 		}
@@ -162,4 +170,74 @@ func (d Dataset) in(where string) (string, error) {
 	}
 	return "", fmt.Errorf("%s in %s: %w: it holds none of its files, no folder %s with them and no %s: %s",
 		d.Name, where, ErrNotFound, d.Dir, d.archiveName(), d.remedy())
+}
+
+// signs are the files of which one is in any folder that holds d.
+func (d Dataset) signs() (names []string) {
+	for _, f := range d.Files {
+		names = append(names, f.Name)
+	}
+	if d.Tree != nil {
+		names = append(names, "wnids.txt")
+		for _, f := range d.Tree.Repacked {
+			names = append(names, f.Name)
+		}
+	}
+	return names
+}
+
+// verifyTree checks the MD5 of an archive or .npz file. The image files in a folder have none that is official: they are counted and decoded.
+func (d Dataset) verifyTree(where string) (Report, error) {
+	report := Report{Dataset: d.Name, Path: where, Remedy: d.remedy()}
+	info, err := os.Stat(where)
+	if err != nil {
+		return Report{}, fmt.Errorf("verify %s: %w", d.Name, err)
+	}
+	if !info.IsDir() {
+		f := File{Name: d.archiveName(), Size: d.Archive.Size, MD5: d.Archive.MD5}
+		for _, packed := range d.Tree.Repacked {
+			if packed.Name == filepath.Base(where) {
+				f = packed
+			}
+		}
+		report.Files = []FileReport{sumFile(where, f)}
+		return report, nil
+	}
+	fsys := os.DirFS(where)
+	for _, split := range slices.Sorted(maps.Keys(d.Tree.PerClass)) {
+		fr := FileReport{Name: split, Size: -1}
+		packed := filepath.Join(where, d.Tree.Repacked[split].Name)
+		if _, err := fs.Stat(fsys, path.Join(d.treeRoot(fsys), split)); err != nil && exists(packed) {
+			fr = sumFile(packed, d.Tree.Repacked[split])
+		} else if set, err := d.loadTree(fsys, split); err != nil {
+			fr.Problem = err.Error()
+		} else {
+			fr.Note = fmt.Sprintf("%d images, all decoded; digest %s", set.Len(), set.Digest)
+		}
+		report.Files = append(report.Files, fr)
+	}
+	return report, nil
+}
+
+// sumFile compares a file with what f says of it; a Size of 0 means that it is not known.
+func sumFile(file string, f File) FileReport {
+	fr := FileReport{Name: f.Name, Size: -1, WantSize: f.Size, WantMD5: f.MD5}
+	r, err := os.Open(file)
+	if err != nil {
+		fr.Problem = err.Error()
+		return fr
+	}
+	defer r.Close()
+	h := md5.New()
+	n, err := io.Copy(h, r)
+	fr.Size, fr.MD5 = n, hex.EncodeToString(h.Sum(nil))
+	switch {
+	case err != nil:
+		fr.Problem = fmt.Sprintf("cannot be read at offset %d: %v", n, err)
+	case f.Size != 0 && n != f.Size:
+		fr.Problem = fmt.Sprintf("has %d bytes instead of %d", n, f.Size)
+	case fr.MD5 != f.MD5:
+		fr.Problem = fmt.Sprintf("has MD5 %s instead of %s", fr.MD5, f.MD5)
+	}
+	return fr
 }

@@ -23,7 +23,7 @@ func stochastic(r *rand.Rand, own []float64, k int) Run {
 // images. The percentile interval of some 100 images is a little narrow, hence the same band as for Wilson's.
 func TestCoverageOfBootstrap(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 10))
-	const n, k, resamples = 120, 8, 200
+	const n, k, resamples = 100, 4, 200
 	for name, draw := range map[string]func() float64{
 		"spread": func() float64 { return 0.2 + 0.6*r.Float64() }, // mean 50 %
 		"nearly decided": func() float64 { // mean 50 %

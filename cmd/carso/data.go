@@ -6,12 +6,17 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strings"
 
 	"carsokit/data"
 )
 
 func dataCommand(ctx context.Context, args []string) error {
-	const usage = "usage: carso data get|verify cifar10 [flags]"
+	var names []string
+	for _, d := range data.Catalog {
+		names = append(names, d.Name)
+	}
+	usage := "usage: carso data get|verify " + strings.Join(names, "|") + " [flags], or carso data verify images -dir FOLDER for images of your own"
 	if len(args) < 2 {
 		return errors.New(usage)
 	}
@@ -32,11 +37,18 @@ func dataCommand(ctx context.Context, args []string) error {
 		}
 		return data.Get(ctx, name, *dir, data.GetOptions{From: *from, Progress: data.PrintProgress(os.Stderr), Log: func(s string) { fmt.Fprintln(os.Stderr, s) }})
 	case "verify":
+		if name == ownImages {
+			return verifyImages(*dir)
+		}
 		where, err := data.Find(name, *dir, ".")
 		if err != nil {
 			return err
 		}
-		r, err := data.Verify(where)
+		d, err := data.Lookup(name)
+		if err != nil {
+			return err
+		}
+		r, err := d.Verify(where)
 		if err != nil {
 			return err
 		}
@@ -47,4 +59,27 @@ func dataCommand(ctx context.Context, args []string) error {
 		return nil
 	}
 	return errors.New(usage)
+}
+
+// ownImages is what stands for a data set that is in no catalogue.
+const ownImages = "images"
+
+// verifyImages decodes a folder of images, and says what it holds.
+func verifyImages(dir string) error {
+	if dir == "" {
+		return errors.New("-dir must name the folder that has a folder of images for each class")
+	}
+	set, err := data.OpenImages(dir, ownImages, "test")
+	if err != nil {
+		return err
+	}
+	counts := make([]int, len(set.Classes))
+	for _, y := range set.Labels {
+		counts[y]++
+	}
+	fmt.Printf("%s: %d images, %d high and %d wide, digest %s\n", dir, set.Len(), set.H, set.W, set.Digest)
+	for k, n := range counts {
+		fmt.Printf("  %3d  %-20s %7d\n", k, set.Classes[k], n)
+	}
+	return nil
 }

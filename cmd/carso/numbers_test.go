@@ -20,8 +20,9 @@ import (
 // markers; the tests here see to it that no accuracy stands elsewhere, and recompute what notebooks show.
 
 var (
-	// Not for prose: code, results and what is quoted from elsewhere under its source, <!-- cited SOURCE -->...<!-- /cited -->.
-	exempt = regexp.MustCompile("(?s)<!-- results .*?<!-- /results -->|<!-- cited \\S.*?-->.*?<!-- /cited -->|\n```.*?\n```|`[^`\n]*`")
+	// Not for prose: code, results, pages of stored reports (which TestReportsInDocuments compares) and what is quoted from elsewhere under its source,
+	// <!-- cited SOURCE -->...<!-- /cited -->.
+	exempt = regexp.MustCompile("(?s)<!-- results .*?<!-- /results -->|<!-- report .*?<!-- /report -->|<!-- cited \\S.*?-->.*?<!-- /cited -->|\n```.*?\n```|`[^`\n]*`")
 	// A percentage of at least ten (smaller ones are nearly always limits and tolerances), or any value with its interval.
 	accuracy = regexp.MustCompile(`\b\d\d+(?:\.\d+)?(?: |&nbsp;)?(?:%|percent\b)|[-+]?\d+\.\d+ \[[-+]?\d+\.\d+, [-+]?\d+\.\d+\]`)
 	// The level of an interval or of another certainty is no result.
