@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,8 @@ import (
 	"carsokit/carso/eval"
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
+	"carsokit/data"
+	"carsokit/internal/xlaenv"
 )
 
 // The paper's scenarios are those of the code, and what the tables say of their weights is so.
@@ -77,6 +80,50 @@ func TestQuestionsOfTables(t *testing.T) {
 	}
 	if q := question(record.Query{Column: "rand"}, nil); q.Eps != paper.Bound || q.Samples != 0 {
 		t.Errorf("%+v", q)
+	}
+}
+
+// The engine's own record of what a table lacks fills what it lacked: names, bound and settings agree on both sides.
+func TestRunsFillTheirCells(t *testing.T) {
+	t.Setenv("GOMLX_BACKEND", "go")
+	t.Setenv("GOMLX_NO_AUTO_INSTALL", "1")
+	be, err := xlaenv.Backend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := data.Sample()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, e := range paper.Tables() {
+		table, err := paper.Build(e.ID, "tiny", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k, q := range table.Missing {
+			// Each opens weights: one of every kind of setting, and every fifth.
+			kind := fmt.Sprint(q.Scenario, q.Row, q.Column == "clean", q.Eps != 0, q.Decides != "", q.Samples != 0, q.Steps != 0, q.EoT != 0)
+			if seen[kind] && k%5 > 0 {
+				continue
+			}
+			seen[kind] = true
+			job, err := eval.NewJob(be, question(q, eval.Shipped), set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			run := record.Run{Key: job.Spec.Key(), Spec: job.Spec, File: job.Spec.FileName(), Images: []record.Image{{Clean: []int{0}, Initial: true, Fresh: []int{0}}}}
+			after, err := paper.Build(e.ID, "tiny", []record.Run{run})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if slices.Contains(after.Missing, q) {
+				t.Errorf("%s: the record of `%s` does not fill it: %s", e.ID, paper.Command(q), job.Spec.Attack)
+			}
+		}
+	}
+	if len(seen) < 20 {
+		t.Errorf("only %d kinds of evaluations", len(seen))
 	}
 }
 
