@@ -575,7 +575,7 @@ func TestWeightsThatAreNotThere(t *testing.T) {
 	if got := cell(t, full, "b_ter/carso-paper", "rand").Reason; !strings.HasPrefix(got, "no weights: nobody publishes the purifier of b_ter") {
 		t.Error(got)
 	}
-	if got, want := cell(t, full, "b_bis/carso-paper", "rand").Reason, "no record; run: carso checkpoint get b_bis, then carso eval -scenario b_bis -row carso-paper -column rand -scale paper -weights build/weights"; got != want {
+	if got, want := cell(t, full, "b_bis/carso-paper", "rand").Reason, "no record; run: carso data get cifar100 and carso checkpoint get b_bis, then carso eval -scenario b_bis -row carso-paper -column rand -scale paper -weights build/weights"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
 	for _, table := range []Table{small, full} {

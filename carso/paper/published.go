@@ -12,6 +12,7 @@ import (
 type Scenario struct {
 	ID         string // "a", "a_bis"
 	Data       string
+	Dataset    string // as `carso data get` calls it
 	Classifier string // f
 	Final      string // g; empty: f
 	Missing    string // why there are no records of it below the paper's scale; empty: the kit ships small weights for it
@@ -25,9 +26,9 @@ const ScalePaper = "paper"
 // Scenarios lists the paper's three settings.
 func Scenarios() []Scenario {
 	return []Scenario{
-		{ID: "a", Data: "CIFAR-10", Classifier: "cui_2023 WRN-28-10"},
-		{ID: "b", Data: "CIFAR-100", Classifier: "cui_2023 WRN-28-10", Missing: "scenario b (CIFAR-100) is declared, but the kit ships no classifier and purifier for it"},
-		{ID: "c", Data: "TinyImageNet-200", Classifier: "wang_2023 WRN-28-10", Missing: "scenario c (TinyImageNet-200) is declared, but the kit ships no classifier and purifier for it"},
+		{ID: "a", Data: "CIFAR-10", Dataset: "cifar10", Classifier: "cui_2023 WRN-28-10"},
+		{ID: "b", Data: "CIFAR-100", Dataset: "cifar100", Classifier: "cui_2023 WRN-28-10", Missing: "scenario b (CIFAR-100) is declared, but the kit ships no classifier and purifier for it"},
+		{ID: "c", Data: "TinyImageNet-200", Dataset: "tinyimagenet", Classifier: "wang_2023 WRN-28-10", Missing: "scenario c (TinyImageNet-200) is declared, but the kit ships no classifier and purifier for it"},
 	}
 }
 
@@ -48,7 +49,7 @@ func Variants() []Scenario {
 				continue // do not exist
 			}
 			id := s.ID + v.suffix
-			n := Scenario{ID: id, Data: s.Data, Classifier: v.f, Final: v.g, Missing: s.Missing}
+			n := Scenario{ID: id, Data: s.Data, Dataset: s.Dataset, Classifier: v.f, Final: v.g, Missing: s.Missing}
 			if n.Missing == "" && v.purifier != "" {
 				n.Missing = fmt.Sprintf("no weights: %s needs a small purifier trained around %s, which the kit does not ship; at the paper's scale: %s", id, v.purifier, gets(id))
 			}

@@ -175,7 +175,7 @@ func lacking(q record.Query) string {
 	return s.Missing
 }
 
-// Command is the command line that runs an evaluation, at the paper's scale behind the one that brings its weights.
+// Command is the command line that runs an evaluation, at the paper's scale behind those that bring its images and weights.
 func Command(q record.Query) string {
 	line := fmt.Sprintf("carso eval -scenario %s -row %s -column %s -scale %s", q.Scenario, q.Row, q.Column, q.Scale)
 	if q.Eps != 0 {
@@ -193,7 +193,8 @@ func Command(q record.Query) string {
 		}
 	}
 	if q.Scale == ScalePaper {
-		line = fmt.Sprintf("carso checkpoint get %s, then %s -weights build/weights", q.Scenario, line)
+		s, _ := FindScenario(q.Scenario)
+		line = fmt.Sprintf("carso data get %s and carso checkpoint get %s, then %s -weights build/weights", s.Dataset, q.Scenario, line)
 	}
 	return line
 }

@@ -36,6 +36,9 @@ func TestTablesKnowTheScenarios(t *testing.T) {
 		if s.Unpublished != (said[k].Unpublished != "") {
 			t.Errorf("%s: unpublished %v, the tables say %q", s.ID, s.Unpublished, said[k].Unpublished)
 		}
+		if s.Dataset != said[k].Dataset {
+			t.Errorf("%s: images of %s, the tables say %s", s.ID, s.Dataset, said[k].Dataset)
+		}
 		if (s.Final != "") != (said[k].Final != "") {
 			t.Errorf("%s: final classifier %q, the tables say %q", s.ID, s.Final, said[k].Final)
 		}
