@@ -156,7 +156,7 @@ func product(shape []int) string {
 }
 
 func parameterSheet(all []setting) paper.Sheet {
-	sheet := paper.Sheet{ID: "parameters", Title: "Sizes of the networks", Header: []string{"scenario", "network", "used in", "tensors", "parameters", "statistics"},
+	sheet := paper.Sheet{ID: "parameters", Title: "Sizes of the networks", Header: []string{"scenario", "network", "used in", "tensors", "parameters", "statistics", "MB in float32"},
 		Notes: []string{"Parameters are trained, or were; statistics are batch normalisation's and its counters"}}
 	for _, s := range all {
 		var tensors, parameters, buffers int
@@ -169,15 +169,18 @@ func parameterSheet(all []setting) paper.Sheet {
 					p += t.size
 				}
 			}
-			sheet.Rows = append(sheet.Rows, []string{s.id, m.name, m.use, strconv.Itoa(len(m.tensors)), strconv.Itoa(p), strconv.Itoa(b)})
+			sheet.Rows = append(sheet.Rows, []string{s.id, m.name, m.use, strconv.Itoa(len(m.tensors)), strconv.Itoa(p), strconv.Itoa(b), megabytes(p + b)})
 			if k > 0 {
 				tensors, parameters, buffers = tensors+len(m.tensors), parameters+p, buffers+b
 			}
 		}
-		sheet.Rows = append(sheet.Rows, []string{s.id, "purifier in all", "", strconv.Itoa(tensors), strconv.Itoa(parameters), strconv.Itoa(buffers)})
+		sheet.Rows = append(sheet.Rows, []string{s.id, "purifier in all", "", strconv.Itoa(tensors), strconv.Itoa(parameters), strconv.Itoa(buffers), megabytes(parameters + buffers)})
 	}
 	return sheet
 }
+
+// megabytes is the size of so many numbers.
+func megabytes(numbers int) string { return fmt.Sprintf("%.1f", 4*float64(numbers)/1e6) }
 
 // settingRows has a row per name, with a text of every column.
 func settingRows(names []string, columns [][]string) [][]string {
@@ -201,7 +204,7 @@ func recipeSheet(all []setting) paper.Sheet {
 	names := []string{"representation classifier", "image side", "classes", "representations (taps)", "condition K", "latent J", "decoder channels", "samples N at test",
 		"optimiser", "Lookahead: every, weight", "epochs", "batch per process", "processes", "training images", "held out",
 		"adversarial fraction", "images of each of four adversaries", "weak bound, nominal", "strong bound, nominal", "multiplier of the bounds", "strong bound, as attacked",
-		"PGD steps", "PGD step", "ticks of the schedules", "learning rate: first, peak, last", "beta: 0 for, rising for", "seed"}
+		"PGD steps", "PGD step", "ticks of the schedules", "learning rate: first, peak, last", "beta: 0 for, rising for", "seed of the kit"}
 	var columns [][]string
 	for _, s := range all {
 		sheet.Header = append(sheet.Header, "scenario "+s.id)

@@ -70,3 +70,44 @@ func TotalCost(qs []record.Query) (Cost, error) {
 	}
 	return sum, nil
 }
+
+// Costs is a sheet of what each table takes from nothing at the given scales: evaluations, and passes with gradient at most. An evaluation that several tables
+// show runs once.
+func Costs(scales ...string) (Sheet, error) {
+	s := Sheet{ID: "costs", Title: "What the tables take from nothing", Header: []string{"table", "evaluations"},
+		Notes: []string{"Passes with gradient, at most: images that are wrong from the start, are broken on the way or have no finite gradient take fewer. One of CARSO goes through the decoder and a classifier for each of its samples",
+			"Evaluations are those of the last scale; one that several tables show runs once, and the sum counts it once"}}
+	for _, scale := range scales {
+		s.Header = append(s.Header, "passes at scale "+scale)
+	}
+	all := map[string][]record.Query{}
+	row := func(name string, of func(scale string) ([]record.Query, error)) error {
+		cells := []string{name, ""}
+		for _, scale := range scales {
+			qs, err := of(scale)
+			if err != nil {
+				return err
+			}
+			cost, err := TotalCost(qs)
+			if err != nil {
+				return err
+			}
+			cells[1] = fmt.Sprint(len(qs))
+			cells = append(cells, fmt.Sprintf("%.3g", float64(cost.Backward)))
+		}
+		s.Rows = append(s.Rows, cells)
+		return nil
+	}
+	for _, e := range Tables() {
+		err := row(e.ID, func(scale string) ([]record.Query, error) {
+			t, err := Build(e.ID, scale, nil)
+			qs := distinct(append(t.Missing, t.Blocked...))
+			all[scale] = append(all[scale], qs...)
+			return qs, err
+		})
+		if err != nil {
+			return s, err
+		}
+	}
+	return s, row("in all", func(scale string) ([]record.Query, error) { return distinct(all[scale]), nil })
+}

@@ -545,6 +545,15 @@ func TestCost(t *testing.T) {
 			t.Errorf("%+v: %+v, %v; want %d passes with gradient an image", q, c, err, want)
 		}
 	}
+	costs, err := Costs("tiny", "paper")
+	if err != nil || len(costs.Rows) != len(Tables())+1 {
+		t.Fatalf("%+v, %v", costs, err)
+	}
+	for _, row := range costs.Rows {
+		if e := row[0] == "context" || row[0] == "training"; len(row) != len(costs.Header) || e != (row[1] == "0") || e != (row[3] == "0") {
+			t.Errorf("costs: %q", row)
+		}
+	}
 	if _, err := TotalCost([]record.Query{{Scale: "huge"}}); err == nil {
 		t.Error("accepted a scale that is none")
 	}

@@ -140,6 +140,8 @@ func (c Cell) theirs() string {
 	switch {
 	case c.Published.Known && c.Unit == Points:
 		return fmt.Sprintf("%+.2f", c.Published.Value)
+	case c.Published.Known && c.Unit == Plain:
+		return fmt.Sprintf("%g", c.Published.Value)
 	case c.Published.Known:
 		return fmt.Sprintf("%.2f", c.Published.Value)
 	case c.Published.Provenance != "":

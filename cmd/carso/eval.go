@@ -61,7 +61,11 @@ func evalCommand(ctx context.Context, args []string) error {
 	if *weights != "" {
 		q.Weights = carso.Folder(*weights)
 	}
-	set, note, err := testSet(*dir)
+	scenario, err := carso.FindScenario(q.Scenario, q.Scale)
+	if err != nil {
+		return err
+	}
+	set, note, err := data.OpenTest(scenario.Dataset, *dir, ".")
 	if err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"carsokit/carso/eval"
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
+	"carsokit/data"
 	"carsokit/internal/xlaenv"
 	"carsokit/models"
 )
@@ -46,7 +47,7 @@ func table(ctx context.Context, args []string) error {
 		}
 		return c.Write(os.Stdout, *format)
 	}
-	sheets, err := eval.Appendix(*scale)
+	sheets, err := allSheets(*scale)
 	if err != nil {
 		return err
 	}
@@ -77,6 +78,16 @@ func table(ctx context.Context, args []string) error {
 	return paper.Render(os.Stdout, t, *format)
 }
 
+// allSheets are the appendix tables, and what the tables cost.
+func allSheets(scale string) ([]paper.Sheet, error) {
+	sheets, err := eval.Appendix(scale)
+	if err != nil {
+		return nil, err
+	}
+	costs, err := paper.Costs(scale)
+	return append(sheets, costs), err
+}
+
 // listTables writes a line per table, with the number of its cells at a scale.
 func listTables(w io.Writer, scale string, runs []record.Run) error {
 	c, err := paper.Cover(scale, runs)
@@ -86,7 +97,7 @@ func listTables(w io.Writer, scale string, runs []record.Run) error {
 	for _, t := range c.Tables {
 		fmt.Fprintf(w, "%-17s %5d cells  %s\n", t.ID, t.Declared, t.Title)
 	}
-	sheets, err := eval.Appendix(scale)
+	sheets, err := allSheets(scale)
 	if err != nil {
 		return err
 	}
@@ -105,8 +116,13 @@ func fill(ctx context.Context, w io.Writer, t paper.Table, open carso.Opener, re
 	}
 	var missing, refused []record.Query
 	var lacks error // of the first one refused
+	images := testSets{dir: dir, sets: map[string]*data.Set{}}
 	for _, q := range t.Missing {
-		if err := weightsThere(q, open); err != nil {
+		err := weightsThere(q, open)
+		if err == nil {
+			_, err = images.of(q)
+		}
+		if err != nil {
 			refused, lacks = append(refused, q), cmp.Or(lacks, err)
 		} else {
 			missing = append(missing, q)
@@ -124,11 +140,8 @@ func fill(ctx context.Context, w io.Writer, t paper.Table, open carso.Opener, re
 	if len(missing) == 0 {
 		return nil
 	}
-	set, note, err := testSet(dir)
-	if err != nil {
-		return err
-	}
-	if err := tellCosts(w, fmt.Sprintf("%d evaluations are missing and run now (-no-run prints without them); data: %s", len(missing), note), missing); err != nil {
+	title := fmt.Sprintf("%d evaluations are missing and run now (-no-run prints without them); data: %s", len(missing), strings.Join(images.notes, "; "))
+	if err := tellCosts(w, title, missing); err != nil {
 		return err
 	}
 	be, err := xlaenv.Backend()
@@ -140,6 +153,10 @@ func fill(ctx context.Context, w io.Writer, t paper.Table, open carso.Opener, re
 		return err
 	}
 	for i, m := range missing {
+		set, err := images.of(m)
+		if err != nil {
+			return err
+		}
 		job, err := eval.NewJob(be, question(m, open), set)
 		if err != nil {
 			return err
@@ -159,6 +176,29 @@ func fill(ctx context.Context, w io.Writer, t paper.Table, open carso.Opener, re
 	return nil
 }
 
+// testSets opens the images of scenarios, each data set once.
+type testSets struct {
+	dir   string
+	sets  map[string]*data.Set
+	notes []string // which images these are, for people
+}
+
+func (t *testSets) of(q record.Query) (*data.Set, error) {
+	s, err := carso.FindScenario(q.Scenario, q.Scale)
+	if err != nil {
+		return nil, err
+	}
+	if set := t.sets[s.Dataset]; set != nil {
+		return set, nil
+	}
+	set, note, err := data.OpenTest(s.Dataset, t.dir, ".")
+	if err != nil {
+		return nil, fmt.Errorf("images of scenario %s: %w", s.ID, err)
+	}
+	t.sets[s.Dataset], t.notes = set, append(t.notes, note)
+	return set, nil
+}
+
 // question is what an evaluation of a table asks, whose empty settings are the defaults.
 func question(m record.Query, open carso.Opener) eval.Question {
 	q := eval.Question{Scenario: m.Scenario, Row: m.Row, Column: m.Column, Scale: m.Scale, Eps: m.Eps,
@@ -174,9 +214,6 @@ func weightsThere(q record.Query, open carso.Opener) error {
 	s, err := carso.FindScenario(q.Scenario, q.Scale)
 	if err != nil {
 		return err
-	}
-	if s.Dataset != "cifar10" {
-		return fmt.Errorf("scenario %s: its images, of %s, cannot be evaluated yet: carso eval reads CIFAR-10", s.ID, s.Dataset)
 	}
 	files := []string{s.Classifier}
 	switch {

@@ -3,6 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +14,8 @@ import (
 	"carsokit/carso/eval"
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
+	"carsokit/data"
+	"carsokit/internal/xlaenv"
 )
 
 // The paper's scenarios are those of the code, and what the tables say of their weights is so.
@@ -81,6 +86,50 @@ func TestQuestionsOfTables(t *testing.T) {
 	}
 }
 
+// The engine's own record of what a table lacks fills what it lacked: names, bound and settings agree on both sides.
+func TestRunsFillTheirCells(t *testing.T) {
+	t.Setenv("GOMLX_BACKEND", "go")
+	t.Setenv("GOMLX_NO_AUTO_INSTALL", "1")
+	be, err := xlaenv.Backend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := data.Sample()
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, e := range paper.Tables() {
+		table, err := paper.Build(e.ID, "tiny", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for k, q := range table.Missing {
+			// Each opens weights: one of every kind of setting, and every fifth.
+			kind := fmt.Sprint(q.Scenario, q.Row, q.Column == "clean", q.Eps != 0, q.Decides != "", q.Samples != 0, q.Steps != 0, q.EoT != 0)
+			if seen[kind] && k%5 > 0 {
+				continue
+			}
+			seen[kind] = true
+			job, err := eval.NewJob(be, question(q, eval.Shipped), set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			run := record.Run{Key: job.Spec.Key(), Spec: job.Spec, File: job.Spec.FileName(), Images: []record.Image{{Clean: []int{0}, Initial: true, Fresh: []int{0}}}}
+			after, err := paper.Build(e.ID, "tiny", []record.Run{run})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if slices.Contains(after.Missing, q) {
+				t.Errorf("%s: the record of `%s` does not fill it: %s", e.ID, paper.Command(q), job.Spec.Attack)
+			}
+		}
+	}
+	if len(seen) < 20 {
+		t.Errorf("only %d kinds of evaluations", len(seen))
+	}
+}
+
 // Without the authors' weights nothing of the paper's scale is run; what would be is listed with its cost, and the error says how to get them.
 func TestFillRefuses(t *testing.T) {
 	table, err := paper.Build("main", "paper", nil)
@@ -106,6 +155,38 @@ func TestFillRefuses(t *testing.T) {
 	swaps.Missing = nil
 	if err := fill(context.Background(), &said, swaps, eval.Shipped, t.TempDir(), ""); err != nil || !strings.Contains(said.String(), "a_bis") {
 		t.Errorf("%v: %s", err, said.String())
+	}
+}
+
+// The costs in docs/reproducing.md are those that the tables are declared with. -update writes them anew.
+func TestCostsInDocuments(t *testing.T) {
+	path := filepath.Join("..", "..", "docs", "reproducing.md")
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const begin, end = "<!-- costs -->\n", "<!-- /costs -->"
+	before, rest, ok := strings.Cut(string(raw), begin)
+	old, after, closed := strings.Cut(rest, end)
+	if !ok || !closed {
+		t.Fatalf("%s has no block %s%s", path, begin, end)
+	}
+	costs, err := paper.Costs("tiny", "small", "paper")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var now bytes.Buffer
+	if err := paper.RenderSheet(&now, costs, "markdown"); err != nil {
+		t.Fatal(err)
+	}
+	switch {
+	case now.String() == old:
+	case !*update:
+		t.Errorf("%s does not say what the tables cost; go test ./cmd/carso -run Documents -update", path)
+	default:
+		if err := os.WriteFile(path, []byte(before+begin+now.String()+end+after), 0o666); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 
