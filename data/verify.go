@@ -105,7 +105,7 @@ func (d Dataset) Verify(where string) (Report, error) {
 		case n != f.Size:
 			fr.Problem = fmt.Sprintf("ends at offset %d of %d", n, f.Size)
 		case fr.MD5 != f.MD5:
-			fr.Problem = fmt.Sprintf("has MD5 %s instead of %s", fr.MD5, f.MD5)
+			fr.Problem = fmt.Sprintf("has MD5 %s instead of %s: other images, or the same in another order", fr.MD5, f.MD5)
 		}
 		found[f.Name] = fr
 		return err
