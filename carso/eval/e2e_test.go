@@ -178,7 +178,7 @@ func TestEndToEnd(t *testing.T) {
 	} {
 		row := asked.row
 		for _, column := range asked.columns {
-			job, err := NewJob(be, Question{Scenario: "a", Row: row, Column: column, Scale: "tiny", Eps: 8. / 255, Samples: 2, Weights: open}, set)
+			job, err := NewJob(be, Question{Scenario: "a", Row: row, Column: column, Scale: "tiny", Eps: 8. / 255, Weights: open}, set)
 			if err != nil {
 				t.Fatal(err)
 			}
