@@ -49,11 +49,7 @@ func trainCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	where, err := data.Find(s.Dataset, f.data, ".")
-	if err != nil {
-		return err
-	}
-	set, err := data.OpenCIFAR10(where, "train")
+	set, _, err := data.OpenTrain(s.Dataset, f.data, ".")
 	if err != nil {
 		return err
 	}
