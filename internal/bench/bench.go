@@ -271,3 +271,16 @@ func (r Report) Chart() plots.Chart {
 	}
 	return plots.Bars("Speed in paired runs: PyTorch's time over the kit's", "", "times PyTorch "+r.Mode, names, series)
 }
+
+// Read reads a report that carso bench wrote.
+func Read(path string) (Report, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return Report{}, err
+	}
+	var r Report
+	if err := json.Unmarshal(text, &r); err != nil {
+		return r, fmt.Errorf("benchmark report %s: %w", path, err)
+	}
+	return r, nil
+}
