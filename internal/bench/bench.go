@@ -29,7 +29,7 @@ type Case struct {
 	Batch int
 }
 
-// Cases lists the operations; worker.py has a method for each.
+// Cases lists the operations; pytorch.py has a method for each.
 func Cases() []Case {
 	return []Case{
 		{"forward", "logits of the classifier", 64},
@@ -85,7 +85,7 @@ type Options struct {
 	Progress func(line string)
 }
 
-// worker is a running worker.py.
+// worker is a running pytorch.py.
 type worker struct {
 	cmd    *exec.Cmd
 	in     io.WriteCloser
@@ -93,7 +93,7 @@ type worker struct {
 	remove func()
 }
 
-//go:embed worker.py
+//go:embed pytorch.py
 var script []byte
 
 func startWorker(ctx context.Context, python string) (*worker, error) {
@@ -101,7 +101,7 @@ func startWorker(ctx context.Context, python string) (*worker, error) {
 	if err != nil {
 		return nil, err
 	}
-	file := filepath.Join(dir, "worker.py")
+	file := filepath.Join(dir, "pytorch.py")
 	if err := os.WriteFile(file, script, 0o600); err != nil {
 		return nil, err
 	}
@@ -121,7 +121,7 @@ func startWorker(ctx context.Context, python string) (*worker, error) {
 	return w, nil
 }
 
-// request is what worker.py reads.
+// request is what pytorch.py reads.
 type request struct {
 	Case    string `json:"case"`
 	Width   int    `json:"width"`

@@ -14,7 +14,7 @@ import (
 func TestEveryCaseHasBothSides(t *testing.T) {
 	for _, c := range Cases() {
 		if !strings.Contains(string(script), "    def "+strings.ReplaceAll(c.Name, "-", "_")+"(self)") {
-			t.Errorf("worker.py has no method for %s", c.Name)
+			t.Errorf("pytorch.py has no method for %s", c.Name)
 		}
 	}
 }
