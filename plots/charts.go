@@ -42,8 +42,11 @@ func (p Point) text() string {
 type Series struct {
 	Name     string
 	Points   []Point
-	Whiskers bool // Lines: intervals as whiskers at the points instead of a band
+	Whiskers bool   // Lines: intervals as whiskers at the points instead of a band
+	Color    string // of bars and squares whose meaning has a colour, "#RRGGBB"; empty: the next of the palette
 }
+
+func (s Series) colour(i int) string { return cmp.Or(s.Color, colour(i)) }
 
 // The look of the n-th series. The colours are those of Okabe and Ito, which colour-blind readers tell apart; marker and
 // dashes tell curves apart in black and white. Yellow comes last: it is faint on white.
@@ -273,7 +276,7 @@ func Bars(title, xName, yName string, categories []string, series []Series) *cha
 		c.MultiSeries = append(c.MultiSeries, charts.SingleSeries{
 			Name: s.Name, Type: types.ChartBar, Data: data,
 			BarGap: percent(barGap), BarCategoryGap: percent(categoryGap),
-			ItemStyle: &opts.ItemStyle{Color: colour(i)},
+			ItemStyle: &opts.ItemStyle{Color: s.colour(i)},
 		})
 		if w, ok := whiskers(s.Name, i, placed); ok {
 			w.XAxisIndex = 1

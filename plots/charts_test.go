@@ -38,7 +38,7 @@ func sampleBars() Chart {
 }
 
 func TestGoldenOptions(t *testing.T) {
-	for name, c := range map[string]Chart{"lines": sampleLines(), "bars": sampleBars()} {
+	for name, c := range map[string]Chart{"lines": sampleLines(), "bars": sampleBars(), "stacked": sampleStacked(), "mosaic": sampleMosaic(), "heatmap": sampleHeatMap()} {
 		option, err := Option(c)
 		if err != nil {
 			t.Fatal(err)
