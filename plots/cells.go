@@ -58,16 +58,13 @@ func Mosaic(title string, columns int, kinds []Series, items []string, kind []in
 func HeatMap(title string, rows, columns []string, values [][]float64, lo, hi float64) *charts.HeatMap {
 	c := charts.NewHeatMap()
 	fs := faces{}
-	left, lines := gridLeft, 1
+	left := gridLeft
 	if f, err := fs.get(false, labelSize); err == nil {
 		for _, r := range rows {
 			left = max(left, 20+int(textWidth(f, r)))
 		}
-		for _, name := range columns {
-			broken, _ := wrap(f, name, float64(Width-left-gridRight)/float64(len(columns))-6)
-			lines = max(lines, len(broken))
-		}
 	}
+	labels, font, lines := axisLabels(columns, float64(Width-left-gridRight)/float64(max(1, len(columns)))-6)
 	decorate(&c.RectChart, title, nil, (lines-1)*labelLine-20, false)
 	upwards := make([]string, len(rows))
 	var dark, light []opts.HeatMapData
@@ -88,8 +85,8 @@ func HeatMap(title string, rows, columns []string, values [][]float64, lo, hi fl
 	c.SetGlobalOptions(
 		charts.WithGridOpts(opts.Grid{Left: strconv.Itoa(left), Right: strconv.Itoa(gridRight), Top: c.GridList[0].Top, Bottom: c.GridList[0].Bottom}),
 		charts.WithLegendOpts(opts.Legend{Show: opts.Bool(false)}),
-		charts.WithXAxisOpts(opts.XAxis{Type: "category", Data: columns, AxisTick: &opts.AxisTick{Show: opts.Bool(false)},
-			AxisLabel: &opts.AxisLabel{Show: opts.Bool(true), Width: (Width-left-gridRight)/max(1, len(columns)) - 6, Overflow: "break"}}),
+		charts.WithXAxisOpts(opts.XAxis{Type: "category", Data: labels, AxisTick: &opts.AxisTick{Show: opts.Bool(false)},
+			AxisLabel: &opts.AxisLabel{Show: opts.Bool(true), FontSize: font}}),
 		charts.WithYAxisOpts(opts.YAxis{Type: "category", Data: upwards}),
 		charts.WithVisualMapOpts(opts.VisualMap{Show: opts.Bool(false), Min: float32(lo), Max: float32(hi), Dimension: "2",
 			InRange: &opts.VisualMapInRange{Color: []string{"#f7fbff", "#9ecae1", "#08519c"}}}))
