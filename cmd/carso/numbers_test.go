@@ -154,6 +154,14 @@ func TestNumbersInNotebooks(t *testing.T) {
 						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
 					}
 					compared += n
+					if n, err = compareIntervals(runs, chart); err != nil {
+						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
+					}
+					compared += n
+					if n, err = compareFates(runs, chart); err != nil {
+						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
+					}
+					compared += n
 				}
 				n, err := compareSurvivors(runs, string(o.Text))
 				if err != nil {
@@ -295,6 +303,108 @@ func compareCurves(runs []record.Run, raw json.RawMessage) (compared int, err er
 			}
 		}
 		compared++
+	}
+	return compared, nil
+}
+
+// named is a chart with the names of its points, which hold their values.
+type named struct {
+	Title struct {
+		Text lines `json:"text"`
+	} `json:"title"`
+	XAxis []struct {
+		Data []string `json:"data"`
+	} `json:"xAxis"`
+	Series []struct {
+		Name string            `json:"name"`
+		Data []json.RawMessage `json:"data"`
+	} `json:"series"`
+}
+
+var (
+	titleScale = regexp.MustCompile(`\bscale ([a-z-]+)$`)
+	interval   = regexp.MustCompile(`: (\S+ \[\S+, \S+\])$`)
+)
+
+// compareIntervals looks up every value with an interval, in a chart whose title ends with its scale, among all cells of that scale.
+func compareIntervals(runs []record.Run, raw json.RawMessage) (compared int, err error) {
+	var chart named
+	if err := json.Unmarshal(raw, &chart); err != nil {
+		return 0, err
+	}
+	scale := titleScale.FindStringSubmatch(strings.ReplaceAll(string(chart.Title.Text), "\n", " "))
+	if scale == nil {
+		return 0, nil
+	}
+	known := map[string]bool{}
+	add := func(value, lo, hi float64) { known[fmt.Sprintf("%.4g [%.4g, %.4g]", value, lo, hi)] = true }
+	for _, entry := range paper.Tables() {
+		table, err := paper.Build(entry.ID, scale[1], runs)
+		if err != nil {
+			return 0, err
+		}
+		for _, row := range table.Cells {
+			for _, c := range row {
+				add(c.Value, c.Lo, c.Hi)
+			}
+		}
+	}
+	for _, s := range chart.Series {
+		for _, d := range s.Data {
+			var point struct {
+				Name string `json:"name"`
+			}
+			if d[0] != '{' || json.Unmarshal(d, &point) != nil {
+				continue
+			}
+			if found := interval.FindStringSubmatch(point.Name); found != nil {
+				if !known[found[1]] {
+					return compared, fmt.Errorf("%q of %s is in no cell of scale %s", point.Name, s.Name, scale[1])
+				}
+				compared++
+			}
+		}
+	}
+	return compared, nil
+}
+
+// compareFates recomputes bars whose series are fates and whose categories are a row and a scale.
+func compareFates(runs []record.Run, raw json.RawMessage) (compared int, err error) {
+	var chart named
+	if err := json.Unmarshal(raw, &chart); err != nil {
+		return 0, err
+	}
+	for _, s := range chart.Series {
+		for _, f := range record.Fates() {
+			if s.Name != f.String() {
+				continue
+			}
+			for _, d := range s.Data {
+				var point struct {
+					Name  string  `json:"name"`
+					Value float64 `json:"value"`
+				}
+				if json.Unmarshal(d, &point) != nil { // a square of a mosaic
+					continue
+				}
+				category, _, _ := strings.Cut(point.Name, ":")
+				row, scale, _ := strings.Cut(category, " ")
+				run, err := paper.Find(runs, record.Query{Scenario: "a", Row: row, Column: "rand", Scale: scale})
+				if err != nil {
+					return compared, err
+				}
+				n := 0
+				for _, is := range run.Fates() {
+					if is == f {
+						n++
+					}
+				}
+				if want := 100 * float64(n) / float64(len(run.Images)); math.Abs(want-point.Value) > 1e-6 {
+					return compared, fmt.Errorf("%s, %s: %g, the records say %g", category, s.Name, point.Value, want)
+				}
+				compared++
+			}
+		}
 	}
 	return compared, nil
 }

@@ -2,7 +2,7 @@
 
   .venv/bin/python internal/setup/run_notebooks.py --set CARSO_SCALE=tiny --out build/notebooks --html notebooks/*.ipynb
 
-The executed notebook, and with --html a page to read, is written even when a cell fails. Without --out it replaces the input.
+The outputs must say the lines of fragments/NAME.txt in their order. The executed notebook, and with --html a page to read, is written even when a cell fails. Without --out it replaces the input.
 """
 import argparse
 import os
@@ -29,6 +29,25 @@ def problems(nb):
                 yield i, "\n".join(o.traceback) or o.evalue
             elif o.output_type == "stream" and o.name == "stderr" and BAD.search(o.text):
                 yield i, o.text
+
+
+def texts(nb):
+    """All that the outputs say, one after the other."""
+    out = []
+    for o in (o for c in nb.cells for o in c.get("outputs", [])):
+        out.append(o.text if o.output_type == "stream" else "".join(o.get("data", {}).get("text/plain", "")))
+    return "\n".join(out)
+
+
+def lacking(nb, fragments):
+    """Returns the first fragment that the outputs do not say behind those before it, or None."""
+    text, at = texts(nb), 0
+    for f in fragments:
+        found = text.find(f, at)
+        if found < 0:
+            return f
+        at = found + len(f)
+    return None
 
 
 def report(path, nb, i, text):
@@ -72,6 +91,13 @@ def run(path, out, args):
         failures[None] = f"{type(e).__name__}: {e}\nThe kernel's log is {log}."
     for i, text in problems(nb):
         failures.setdefault(i, text)
+    expected = pathlib.Path(__file__).parent / "fragments" / f"{path.stem}.txt"
+    if not failures and expected.is_file():
+        if (f := lacking(nb, expected.read_text().splitlines())) is not None:
+            failures[None] = f"No output says {f!r} behind what {expected.name} expects before it."
+    for o in (o for c in nb.cells for o in c.get("outputs", [])):
+        if pages.ECHARTS in o.get("data", {}) and "image/png" not in o.data:
+            failures[None] = "A chart has no picture: is ECharts installed?"
     out.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(nb, out)
     if args.html:

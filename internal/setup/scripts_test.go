@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -151,6 +152,73 @@ func TestPagesFindWhatIsOutside(t *testing.T) {
 		got, err := exec.Command(python, "-c", "import sys, pages; print(pages.loaded(sys.argv[1]))", text).CombinedOutput()
 		if err != nil || strings.TrimSpace(string(got)) != want {
 			t.Errorf("%s: %s, %v, want %s", text, got, err, want)
+		}
+	}
+}
+
+// Every committed notebook has fragments that its outputs say in order, so that a run which computes nothing fails; no cell is a wall of code.
+func TestCommittedNotebooks(t *testing.T) {
+	paths, err := filepath.Glob(filepath.Join("..", "..", "notebooks", "*.ipynb"))
+	if err != nil || len(paths) == 0 {
+		t.Fatal("no notebooks", err)
+	}
+	for _, path := range paths {
+		name := strings.TrimSuffix(filepath.Base(path), ".ipynb")
+		raw, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var nb struct {
+			Cells []struct {
+				Kind    string   `json:"cell_type"`
+				Source  []string `json:"source"`
+				Outputs []struct {
+					Text []string                   `json:"text"`
+					Data map[string]json.RawMessage `json:"data"`
+				} `json:"outputs"`
+			} `json:"cells"`
+		}
+		if err := json.Unmarshal(raw, &nb); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		var said strings.Builder
+		charts := 0
+		for i, c := range nb.Cells {
+			if c.Kind == "code" && len(c.Source) >= 15 {
+				t.Errorf("%s, cell %d: %d lines of code; 14 is the most", name, i, len(c.Source))
+			}
+			for _, o := range c.Outputs {
+				if _, ok := o.Data["application/vnd.echarts.v5+json"]; ok {
+					charts++
+					if _, ok := o.Data["image/png"]; !ok {
+						t.Errorf("%s, cell %d: a chart without a picture", name, i)
+					}
+				}
+				var plain []string
+				if text, ok := o.Data["text/plain"]; ok {
+					if err := json.Unmarshal(text, &plain); err != nil {
+						t.Fatalf("%s, cell %d: %v", name, i, err)
+					}
+				}
+				said.WriteString(strings.Join(append(o.Text, plain...), "") + "\n")
+			}
+		}
+		if charts == 0 {
+			t.Errorf("%s: no chart", name)
+		}
+		fragments, err := os.ReadFile(filepath.Join("fragments", name+".txt"))
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		rest := said.String()
+		for f := range strings.SplitSeq(strings.TrimSpace(string(fragments)), "\n") {
+			_, after, found := strings.Cut(rest, f)
+			if !found {
+				t.Errorf("%s: no output says %q behind the fragments before it", name, f)
+				break
+			}
+			rest = after
 		}
 	}
 }
