@@ -46,7 +46,7 @@ func toyJob(t testing.TB, n int) (Job, *atomic.Int32) {
 	apgd := func(loss attacks.Loss) Stage {
 		a := attacks.StandardAPGD(loss, 0.04, 2)
 		a.Steps = 4
-		return Stage{"toy", a}
+		return Stage{Output: "toy", Attack: a}
 	}
 	opened := new(atomic.Int32)
 	j := Job{Set: set, Images: n, Protocol: Protocol{Decides: "toy", Stages: []Stage{apgd(attacks.CE), apgd(attacks.DLR)}, Confirm: 1},

@@ -30,7 +30,7 @@ type Job struct {
 	Protocol Protocol
 	System   System
 	Set      *data.Set
-	Images   int // the first Images of Set
+	Images   int // the first Images of Set, or of those that Spec.Index pins
 }
 
 // Options are settings that cannot change a number.
@@ -65,7 +65,10 @@ func (p Progress) narrow(until float64) bool {
 // ends it returns ctx's error with all finished chunks recorded; running again continues, and the final records are those of an uninterrupted run.
 // At a kill at most the chunks under way are lost, one a worker.
 func Run(ctx context.Context, be compute.Backend, store *record.Store, job Job, o Options) (record.Run, error) {
-	if job.Images < 1 || job.Images > job.Set.Len() {
+	if wanted := job.Spec.Wanted(job.Images); job.Images < 1 || len(wanted) == 0 || wanted[len(wanted)-1] >= job.Set.Len() {
+		if len(wanted) > 0 && job.Spec.Index != nil {
+			return record.Run{}, fmt.Errorf("evaluating pinned images up to %d: %s %s here has %d; `carso data get %s` brings all", wanted[len(wanted)-1], job.Set.Name, job.Set.Split, job.Set.Len(), job.Set.Name)
+		}
 		return record.Run{}, fmt.Errorf("evaluating %d images: %s %s here has %d; `carso data get %s` brings all", job.Images, job.Set.Name, job.Set.Split, job.Set.Len(), job.Set.Name)
 	}
 	o = o.withDefaults()
@@ -104,13 +107,14 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// pending lists the shard's images that are in neither of the two, chunk by chunk. Chunks are counted from the first image of the set, so that who
+// pending lists the shard's images that are in neither of the two, chunk by chunk. Chunks are counted from the first image of the evaluation, so that who
 // evaluates them, and what was there before, does not move their ends.
 func (j Job) pending(before record.Run, done map[int]bool, o Options) [][]int {
 	var chunks [][]int
 	last := -1
+	before.Spec = j.Spec // which the store leaves out where there are no records
 	for _, i := range before.Missing(j.Images) {
-		c := i / o.Chunk
+		c := j.Spec.Place(i) / o.Chunk
 		if done[i] || !o.Shard.has(c) {
 			continue
 		}
@@ -157,12 +161,12 @@ func (j Job) sequence(be compute.Backend, buckets []int) (attacks.Sequence, erro
 		oracles[name] = o
 		return o, err
 	}
-	seq := attacks.Sequence{Confirm: j.Protocol.Confirm, All: j.Protocol.All}
+	seq := attacks.Sequence{Confirm: j.Protocol.Confirm, All: j.Protocol.All, Screen: len(j.Protocol.Screen)}
 	var err error
 	if seq.Decide, err = oracle(j.Protocol.Decides); err != nil {
 		return seq, err
 	}
-	for _, s := range j.Protocol.Stages {
+	for _, s := range j.Protocol.all() {
 		o, err := oracle(s.Output)
 		if err != nil {
 			return seq, err
@@ -323,6 +327,7 @@ func (j Job) chunk(ctx context.Context, seq attacks.Sequence, at []int, note fun
 	if err != nil {
 		return nil, err
 	}
+	stages := j.Protocol.all()
 	linf := attacks.Distance(out.Adv, b.X, len(at))
 	for k := range images {
 		im := &images[k]
@@ -331,11 +336,11 @@ func (j Job) chunk(ctx context.Context, seq attacks.Sequence, at []int, note fun
 		case !im.Initial && !seq.All:
 			im.FirstHit = record.HitInitially
 		case hit >= 0:
-			im.FirstHit = stageName(j.Protocol.Stages[hit])
+			im.FirstHit = stageName(stages[hit])
 		case hit == attacks.NotBroken:
 			im.FirstHit = record.NoHit
 		}
-		for n, stage := range j.Protocol.Stages {
+		for n, stage := range stages {
 			d := out.Diag[n][k]
 			if out.BrokenBy[k] == n {
 				im.Broken = stageName(stage)
@@ -343,7 +348,7 @@ func (j Job) chunk(ctx context.Context, seq attacks.Sequence, at []int, note fun
 			if d.Steps == 0 {
 				continue
 			}
-			im.Parts = append(im.Parts, record.Part{Attack: stage.Attack.Name(), Output: stage.Output, Broken: out.BrokenBy[k] == n,
+			im.Parts = append(im.Parts, record.Part{Attack: stage.attackName(), Output: stage.Output, Broken: out.BrokenBy[k] == n,
 				NaNStart: d.NaNStart, NaNEver: d.NaNEver, ZeroStart: d.ZeroStart, ZeroEver: d.ZeroEver, LossZeroStart: d.LossZeroStart,
 				Moved: d.Moved, Steps: d.Steps, Hit: -1})
 		}
@@ -353,5 +358,5 @@ func (j Job) chunk(ctx context.Context, seq attacks.Sequence, at []int, note fun
 
 // stageName is the stage's name in records, "attack/output".
 func stageName(s Stage) string {
-	return record.PartID{Attack: s.Attack.Name(), Output: s.Output}.String()
+	return record.PartID{Attack: s.attackName(), Output: s.Output}.String()
 }

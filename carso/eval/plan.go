@@ -46,7 +46,7 @@ func (j Job) Plan(store *record.Store, o Options) (Plan, error) {
 	}
 	confirm := max(j.Protocol.Confirm, 1)
 	p.Forward = confirm + 2*j.Spec.Draws
-	for _, s := range j.Protocol.Stages {
+	for _, s := range j.Protocol.all() {
 		text, err := attacks.Describe(s.Attack)
 		if err != nil {
 			return p, err

@@ -33,6 +33,8 @@ func evalCommand(ctx context.Context, args []string) error {
 	fs.StringVar(&q.Scale, "scale", "small", "tiny, quickstart, small, small-full or paper")
 	eps := fs.String("eps", "8", "l_inf bound in 1/255; several separated by commas")
 	fs.IntVar(&q.Images, "images", 0, "the first images of the test set (default: the scale's)")
+	index := fs.String("index", "", "pin the images: a file of positions in the test set, one a line or a JSON list, or such a list itself, like '[3,14,15]'")
+	fs.BoolVar(&q.Screen, "screen", false, "cheap attacks first; the protocol's own attack only what these do not break. Another protocol, under another key")
 	fs.IntVar(&q.Samples, "samples", paper.Samples, "N, reconstructions per image")
 	fs.IntVar(&q.Steps, "steps", 0, "steps of every attack (default: the scale's)")
 	fs.IntVar(&q.EoT, "eot", 0, "gradient draws per step of every attack (default: the scale's)")
@@ -56,6 +58,11 @@ func evalCommand(ctx context.Context, args []string) error {
 	shard, err := eval.ParseShard(*part, os.Getenv)
 	if err != nil {
 		return err
+	}
+	if *index != "" {
+		if q.Index, err = eval.ReadIndex(*index); err != nil {
+			return err
+		}
 	}
 	q.Decides = carso.Aggregation(*decides)
 	if *weights != "" {
