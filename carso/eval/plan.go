@@ -30,7 +30,10 @@ type StagePlan struct {
 
 // Plan says what [Run] would compute with the same arguments, without computing anything.
 func (j Job) Plan(store *record.Store, o Options) (Plan, error) {
-	o = o.withDefaults()
+	o, err := o.withDefaults().withSaved(j)
+	if err != nil {
+		return Plan{}, err
+	}
 	before, _, err := store.Run(j.Spec)
 	if err != nil {
 		return Plan{}, err
