@@ -138,6 +138,9 @@ func evalCommand(ctx context.Context, args []string) error {
 				o.Progress = progress.tell
 				run, err = eval.Run(ctx, be, store, job, o)
 				progress.end()
+				if mb := peakMemory(); mb > 0 {
+					fmt.Fprintf(os.Stderr, "  peak memory of this process so far: %d MB\n", mb)
+				}
 				if r := rate(progress.latest); r > 0 {
 					err = errors.Join(err, remember(*records, job.Spec, r))
 				}
