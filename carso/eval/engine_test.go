@@ -244,6 +244,17 @@ func TestBatchSizes(t *testing.T) {
 	}
 }
 
+func TestBuckets(t *testing.T) {
+	for largest, want := range map[int][]int{0: nil, 1: {1}, 3: {3}, 4: {4, 1}, 16: {16, 4}, 250: {250, 62}} {
+		if got := Buckets(largest); !slices.Equal(got, want) {
+			t.Errorf("at most %d: %v, want %v", largest, got, want)
+		}
+	}
+	if got := (Options{}).withDefaults().Buckets; !slices.Equal(got, Buckets(16)) {
+		t.Errorf("default %v", got)
+	}
+}
+
 // Children of the tests below: this test binary again.
 const childVar = "EVAL_TEST_CHILD"
 

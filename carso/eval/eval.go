@@ -102,6 +102,17 @@ func Run(ctx context.Context, be compute.Backend, store *record.Store, job Job, 
 	return run, err
 }
 
+// Buckets are the compiled batch sizes up to a largest one: that, and a quarter of it for what is left at the end. 0 is the default.
+func Buckets(largest int) []int {
+	switch {
+	case largest < 1:
+		return nil
+	case largest < 4:
+		return []int{largest}
+	}
+	return []int{largest, largest / 4}
+}
+
 func (o Options) withDefaults() Options {
 	if o.Chunk < 1 {
 		o.Chunk = 25

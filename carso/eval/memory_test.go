@@ -37,7 +37,7 @@ func TestMemoryIsFlatOverChunks(t *testing.T) {
 	}
 	const n, chunk = 6000, 25
 	// A record is about 1 kB an image. The heaps of XLA and Go breathe by some MB; device buffers that stayed, one image, noise and gradient a call, would be
-	// 25 images x (2 x 768 + 16) bytes x 2 stages x 5 steps x 2 draws, 0.8 MB a chunk and 90 MB in the second half.
+	// 25 images x (2 x 432 + 16) bytes x 2 stages x 5 steps x 2 draws, 0.4 MB a chunk and 50 MB in the second half.
 	const slack = 16 << 20
 	job, _ := toyJob(t, n)
 	var early, late, seen int

@@ -43,6 +43,7 @@ func evalCommand(ctx context.Context, args []string) error {
 	records := fs.String("records", recordsDir, "folder of the records")
 	weights := fs.String("weights", "", "folder of the weight files (default: those that ship)")
 	chunk := fs.Int("chunk", 25, "images per record: at most this much work of each worker is lost at a kill")
+	batch := fs.Int("batch", 0, "images in the largest compiled step (default 16); less takes less memory, and changes results only by the rounding of sums")
 	workers := fs.Int("workers", 2, "chunks under way at once")
 	part := fs.String("shard", "", "part of the images, 0/8 to 7/8, into a file of its own; auto: that of a Slurm array task or a Kubernetes Indexed Job; carso merge joins them")
 	plan := fs.Bool("plan", false, "say what would be computed, and how long that takes at the rate of -rate or of the last evaluation like it, and compute nothing")
@@ -56,6 +57,9 @@ func evalCommand(ctx context.Context, args []string) error {
 	dir := fs.String("data", "", "folder or archive of the data set (default $"+data.Env+", then build/data, then the built-in sample)")
 	if err := parse(fs, args); err != nil {
 		return err
+	}
+	if *batch < 0 {
+		return fmt.Errorf("-batch %d: want a number of images, or 0 for the default", *batch)
 	}
 	shard, err := eval.ParseShard(*part, os.Getenv)
 	if err != nil {
@@ -121,7 +125,7 @@ func evalCommand(ctx context.Context, args []string) error {
 			run, answered := eval.Answered(known, job)
 			saves := *save != "" && len(job.Protocol.Stages) > 0
 			if !answered || saves {
-				o := eval.Options{Chunk: *chunk, Workers: *workers, Shard: shard, Until: *until}
+				o := eval.Options{Chunk: *chunk, Workers: *workers, Shard: shard, Until: *until, Buckets: eval.Buckets(*batch)}
 				if saves {
 					o.Save = *save
 				}
