@@ -143,6 +143,16 @@ func (b *builder) best(q record.Query) (record.Run, error) {
 	return record.Best(b.runs, record.Query{Scenario: q.Scenario, Row: q.Row, Column: q.Column, Scale: q.Scale}, fits(q, b.scale))
 }
 
+// Find returns the run that fills the cells of an evaluation. Its empty settings are the defaults of its row and scale, as everywhere in tables: runs of
+// ablations are not taken for it.
+func Find(runs []record.Run, q record.Query) (record.Run, error) {
+	scale, err := FindScale(q.Scale)
+	if err != nil {
+		return record.Run{}, err
+	}
+	return (&builder{runs: runs, scale: scale}).best(q)
+}
+
 // find returns the run that fills a cell, or the reason why there is none, and notes what is wrong with the run.
 func (b *builder) find(q record.Query) (record.Run, string) {
 	q.Scale = b.scale.Name
