@@ -112,7 +112,7 @@ func fits(q record.Query, scale Scale) func(record.Spec) bool {
 	bound := cmp.Or(q.Eps, Bound)
 	usual := defaults(q, scale)
 	full := func(s record.Settings) record.Settings {
-		return record.Settings{Decides: cmp.Or(s.Decides, usual.Decides), Samples: cmp.Or(s.Samples, usual.Samples), Steps: cmp.Or(s.Steps, usual.Steps), EoT: cmp.Or(s.EoT, usual.EoT)}
+		return record.Settings{Decides: cmp.Or(s.Decides, usual.Decides), Samples: cmp.Or(s.Samples, usual.Samples), Steps: cmp.Or(s.Steps, usual.Steps), EoT: cmp.Or(s.EoT, usual.EoT), Screened: s.Screened, Pinned: s.Pinned}
 	}
 	want := full(q.Settings)
 	return func(s record.Spec) bool {
