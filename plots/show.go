@@ -82,6 +82,20 @@ func ShowImage(img image.Image, alt string) error {
 		map[string]any{string(protocol.MIMEImagePNG): map[string]any{"alt": alt}})
 }
 
+// ShowSVG displays a drawing of [RasterizeSVG]'s subset as the notebook cell's output: as it is, and as a picture for readers that show no SVG. Outside of a
+// notebook it does nothing.
+func ShowSVG(svg, alt string) error {
+	if !gonbui.IsNotebook {
+		return nil
+	}
+	picture, err := RasterizeSVG(svg, pngScale)
+	if err != nil {
+		return err
+	}
+	return send(map[protocol.MIMEType]any{protocol.MIMEImageSVG: svg, protocol.MIMEImagePNG: picture, protocol.MIMETextPlain: alt},
+		map[string]any{string(protocol.MIMEImagePNG): map[string]any{"width": Width, "alt": alt}})
+}
+
 // ShowTable displays a table as the notebook cell's output, as HTML, Markdown and text. Columns of numbers are aligned to
 // the right. Outside of a notebook it does nothing.
 func ShowTable(header []string, rows [][]string) error {
