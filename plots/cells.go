@@ -64,7 +64,7 @@ func HeatMap(title string, rows, columns []string, values [][]float64, lo, hi fl
 			left = max(left, 20+int(textWidth(f, r)))
 		}
 	}
-	labels, font, lines := axisLabels(columns, float64(Width-left-gridRight)/float64(max(1, len(columns)))-6)
+	labels, font, lines := axisLabels(columns, float64(Width-left-gridRight)/float64(max(1, len(columns)))-3)
 	decorate(&c.RectChart, title, nil, (lines-1)*labelLine-20, false)
 	upwards := make([]string, len(rows))
 	var dark, light []opts.HeatMapData

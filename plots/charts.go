@@ -239,7 +239,7 @@ const (
 func Bars(title, xName, yName string, categories []string, series []Series) *charts.Bar {
 	c := charts.NewBar()
 	const plotWidth = Width - gridLeft - gridRight
-	labels, size, rows := axisLabels(categories, plotWidth/float64(max(1, len(categories)))-6)
+	labels, size, rows := axisLabels(categories, plotWidth/float64(max(1, len(categories)))-3)
 	extra := (rows - 1) * labelLine
 	decorate(&c.RectChart, title, series, extra, false)
 	c.SetGlobalOptions(

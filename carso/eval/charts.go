@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -51,6 +52,7 @@ func TableBars(t paper.Table, title, prefix string, columns ...string) *charts.B
 			published[k].Points = append(published[k].Points, theirs)
 		}
 	}
+	names = shortest(names)
 	for k, p := range published {
 		if any[k] {
 			p.Name = columns[k] + ", the paper, full scale"
@@ -58,6 +60,19 @@ func TableBars(t paper.Table, title, prefix string, columns ...string) *charts.B
 		}
 	}
 	return plots.Bars(fmt.Sprintf("%s, scale %s", title, t.Scale), "", "accuracy (%)", names, series)
+}
+
+// shortest cuts names at their first colon, where they stay different.
+func shortest(names []string) []string {
+	var short []string
+	for _, name := range names {
+		name, _, _ = strings.Cut(name, ": ")
+		if slices.Contains(short, name) {
+			return names
+		}
+		short = append(short, name)
+	}
+	return short
 }
 
 // TableCurves reads a column of an ablation off its table, a series per row of the main table over the value of the setting. What has no record is left out.

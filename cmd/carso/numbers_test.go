@@ -210,6 +210,8 @@ func recomputedTable(runs []record.Run, raw json.RawMessage) (map[string]string,
 	for _, r := range rows[2:] {
 		titles = append(titles, cells(r)[0])
 	}
+	// Several tables may have these rows and columns, such as those of another bound: one that says the same is the one that is shown.
+	var first map[string]string
 	for _, entry := range paper.Tables() {
 		table, err := paper.Build(entry.ID, scale, runs)
 		if err != nil {
@@ -225,11 +227,21 @@ func recomputedTable(runs []record.Run, raw json.RawMessage) (map[string]string,
 				for k := range body {
 					same = same && strings.TrimSpace(body[k][0]) == titles[k]
 				}
-				if same {
-					return plots.TableForms(head, body), nil
+				if !same {
+					continue
+				}
+				forms := plots.TableForms(head, body)
+				if first == nil {
+					first = forms
+				}
+				if strings.TrimSpace(forms[markdownType]) == strings.TrimSpace(string(text)) {
+					return forms, nil
 				}
 			}
 		}
+	}
+	if first != nil {
+		return first, nil
 	}
 	return nil, fmt.Errorf("no table has the rows and columns of this one of scale %s: run the notebook again", scale)
 }
