@@ -3,14 +3,10 @@ package carso
 import (
 	"context"
 	"math"
-	"path/filepath"
 	"testing"
 
 	"carsokit/attacks"
-	"carsokit/checkpoints"
-	"carsokit/data"
 	"carsokit/internal/goldentest"
-	"carsokit/internal/rng"
 	"carsokit/models"
 )
 
@@ -20,28 +16,7 @@ func TestEndToEndTraining(t *testing.T) {
 	be := goldentest.Backend(t)
 	base := models.CIFAR10WRN(10, 1)
 	const n, side = 16, 32
-	set := &data.Set{Name: "noise", Split: "train", Classes: []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"}, H: side, W: side,
-		Pixels: make([]byte, n*side*side*3), Labels: make([]int32, n), Digest: "none"}
-	source := rng.Seed(3).Rand()
-	for i := range set.Pixels {
-		set.Pixels[i] = byte(source.IntN(256))
-	}
-	for i := range set.Labels {
-		set.Labels[i] = int32(i % 10)
-	}
-	var ts []checkpoints.Tensor
-	for _, p := range base.Params() {
-		ts = append(ts, checkpoints.F32(p.Name, p.Shape, p.Init(4)))
-	}
-	path := filepath.Join(t.TempDir(), "f.safetensors")
-	if err := checkpoints.Write(path, ts, nil); err != nil {
-		t.Fatal(err)
-	}
-	file, err := checkpoints.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer file.Close()
+	set, file := noise(t, base, n)
 	r, err := SmallRecipe("tiny", base)
 	if err != nil {
 		t.Fatal(err)
