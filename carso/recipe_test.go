@@ -106,7 +106,7 @@ func TestBatchComposition(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := SmallRecipe("tiny", base)
+	r, err := SmallRecipe("cifar10", "tiny", base)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,7 @@ import (
 )
 
 func TestRecipeErrors(t *testing.T) {
-	good, err := SmallRecipe("small", false)
+	good, err := SmallRecipe("cifar10", "small", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +30,7 @@ func TestRecipeErrors(t *testing.T) {
 			t.Errorf("%q: error %v", want, err)
 		}
 	}
-	if _, err := SmallRecipe("huge", false); err == nil {
+	if _, err := SmallRecipe("cifar10", "huge", false); err == nil {
 		t.Error("a scale that does not exist was accepted")
 	}
 }

@@ -67,7 +67,7 @@ func TestEndToEnd(t *testing.T) {
 	s := carso.Scenarios()[0]
 
 	// The classifier, once straight and once interrupted after three steps.
-	recipe, err := models.SmallRecipe("tiny", false)
+	recipe, err := models.SmallRecipe(s.Dataset, "tiny", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestEndToEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer base.Close()
-	pr, err := carso.SmallRecipe("tiny", recipe.Net)
+	pr, err := carso.SmallRecipe(s.Dataset, "tiny", recipe.Net)
 	if err != nil {
 		t.Fatal(err)
 	}

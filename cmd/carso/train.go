@@ -68,7 +68,7 @@ func trainCommand(ctx context.Context, args []string) error {
 
 func classifierRecipe(f trainFlags, s carso.Scenario) (models.Recipe, error) {
 	if f.scale != carso.ScalePaper {
-		return models.SmallRecipe(f.scale, f.plain)
+		return models.SmallRecipe(s.Dataset, f.scale, f.plain)
 	}
 	if !f.plain || s.Plain == "" {
 		return models.Recipe{}, fmt.Errorf("scenario %s at scale paper: its adversarially trained classifier is others' (carso checkpoint get), and recipes are known for -plain in a and b only", s.ID)
@@ -82,7 +82,7 @@ func purifierRecipe(f trainFlags, s carso.Scenario, net models.WRN) (r carso.Rec
 		r, err = carso.PaperRecipe(s)
 		r.Config = carso.PaperConfig(net, net)
 	} else {
-		r, err = carso.SmallRecipe(f.scale, net)
+		r, err = carso.SmallRecipe(s.Dataset, f.scale, net)
 	}
 	if f.epsMultiplier >= 0 {
 		r.EpsMultiplier = f.epsMultiplier

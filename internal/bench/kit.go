@@ -53,7 +53,7 @@ func (k *Kit) at(width, batch int) (*networks, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
 	}
-	recipe, err := models.SmallRecipe("small", false)
+	recipe, err := models.SmallRecipe("cifar10", "small", false)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (k *Kit) at(width, batch int) (*networks, error) {
 		return nil, err
 	}
 	defer base.Close()
-	pr, err := carso.SmallRecipe("small", recipe.Net)
+	pr, err := carso.SmallRecipe("cifar10", "small", recipe.Net)
 	if err != nil {
 		return nil, err
 	}
