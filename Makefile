@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help quickstart lab notebooks test parity verify-numbers soak slurm lint fmt bench microbench
+.PHONY: help quickstart lab notebooks book test parity verify-numbers soak slurm lint fmt bench microbench
 
 SETUP := internal/setup/setup.sh
 # The settings that set-up wrote (the backend, where ECharts is), or GoMLX's backend in pure Go.
@@ -30,6 +30,11 @@ lab: ## set up and open JupyterLab
 notebooks: ## run every notebook at its smallest scale
 	@$(SETUP) notebooks
 	@$(RUN_NOTEBOOKS) --set CARSO_SCALE=tiny --html --out build/notebooks notebooks/*.ipynb
+
+book: ## one static site of the committed notebooks and the documents, which opens without network; runs nothing
+	@$(SETUP) notebooks
+	@$(ENV) .venv/bin/python internal/setup/book.py build/book "$${CARSO_ECHARTS:-}"
+	@echo "The book:  build/book/index.html"
 
 test: ## vet and test every package (PKG=./attacks/... for some)
 	@$(SETUP) base || echo "make: going on with GoMLX's backend in pure Go: right, but tests of models take minutes instead of seconds; pictures of charts are not tested"

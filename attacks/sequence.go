@@ -34,9 +34,16 @@ type Sequence struct {
 	// All also attacks the images that are wrong in the initial pass, as the paper does with PGD+EoT. What the stages return decides
 	// about them like about the others; the initial pass is then only reported.
 	All bool
+	// Screen says that so many first stages only screen. They break an image only if it is wrong in all of ScreenPasses passes, so that luck decides little that the
+	// other stages would not decide the same way; those draw the noise that they draw without a screen, so that an image which it does not break has the outcome
+	// of the sequence without it.
+	Screen int
 	// Progress, if set, is called after each gradient evaluation and each stage with the evaluations done of those planned for the stage.
 	Progress func(done, total int, note string)
 }
+
+// ScreenPasses is how many fresh passes have to confirm that a screening stage broke an image.
+const ScreenPasses = 8
 
 // NotBroken is the value of Outcome.BrokenBy for images that no stage broke.
 const NotBroken = -1
@@ -57,8 +64,8 @@ type Outcome struct {
 
 // Validate reports what is missing or does not fit.
 func (s Sequence) Validate() error {
-	if s.Decide == nil || len(s.Stages) == 0 || s.Confirm < 0 {
-		return fmt.Errorf("attacks: sequence of %d stages with Confirm %d: want at least one stage, Decide set and Confirm not negative", len(s.Stages), s.Confirm)
+	if s.Decide == nil || len(s.Stages) == 0 || s.Confirm < 0 || s.Screen < 0 || s.Screen > len(s.Stages) {
+		return fmt.Errorf("attacks: sequence of %d stages with Confirm %d and Screen %d: want at least one stage, Decide set, Confirm not negative and Screen from 0 to the number of stages", len(s.Stages), s.Confirm, s.Screen)
 	}
 	for k, stage := range s.Stages {
 		if stage.Oracle == nil || stage.Attack == nil {
@@ -84,7 +91,8 @@ func (s Sequence) Run(ctx context.Context, b Batch, seed rng.Seed) (*Outcome, er
 	}
 	n, d := b.Len(), b.Dim()
 	out := &Outcome{Adv: slices.Clone(b.X), Strongest: slices.Clone(b.X), BrokenBy: make([]int, n)}
-	initially, err := s.wrong(ctx, b, seed.Child("initial"))
+	usual := max(s.Confirm, 1)
+	initially, err := s.wrong(ctx, b, seed.Child("initial"), usual, usual)
 	if err != nil {
 		return nil, err
 	}
@@ -105,13 +113,17 @@ func (s Sequence) Run(ctx context.Context, b Batch, seed rng.Seed) (*Outcome, er
 		right = len(at)
 		if len(at) > 0 {
 			clean := b.Pick(at)
-			r, err := s.attack(ctx, k, clean, seed.Child("stage", k))
+			r, err := s.attack(ctx, k, clean, s.branch(seed, "stage", k))
 			if err != nil {
 				return nil, err
 			}
 			result := clean
 			result.X = r.Adv
-			wrong, err := s.wrong(ctx, result, seed.Child("confirm", k))
+			passes, need := usual, usual
+			if k < s.Screen {
+				passes, need = ScreenPasses, 2*ScreenPasses
+			}
+			wrong, err := s.wrong(ctx, result, s.branch(seed, "confirm", k), passes, need)
 			if err != nil {
 				return nil, err
 			}
@@ -138,6 +150,14 @@ func (s Sequence) Run(ctx context.Context, b Batch, seed rng.Seed) (*Outcome, er
 		out.Remaining = append(out.Remaining, right)
 	}
 	return out, nil
+}
+
+// branch is the randomness of a stage for one purpose.
+func (s Sequence) branch(seed rng.Seed, purpose string, k int) rng.Seed {
+	if k < s.Screen {
+		return seed.Child("screen").Child(purpose, k)
+	}
+	return seed.Child(purpose, k-s.Screen)
 }
 
 // attack runs stage k on its images and checks that the result keeps to the budget.
@@ -169,9 +189,9 @@ func (s Sequence) attack(ctx context.Context, k int, clean Batch, seed rng.Seed)
 	return r, nil
 }
 
-// wrong says which images are misclassified in at least half of the confirming passes.
-func (s Sequence) wrong(ctx context.Context, b Batch, seed rng.Seed) ([]bool, error) {
-	n, classes, draws := b.Len(), s.Decide.Classes(), max(s.Confirm, 1)
+// wrong says of which images at least half of need fresh passes, of so many draws, are misclassified.
+func (s Sequence) wrong(ctx context.Context, b Batch, seed rng.Seed, draws, need int) ([]bool, error) {
+	n, classes := b.Len(), s.Decide.Classes()
 	logits, err := s.Decide.Logits(ctx, b, seed, draws)
 	if err != nil {
 		return nil, err
@@ -184,7 +204,7 @@ func (s Sequence) wrong(ctx context.Context, b Batch, seed rng.Seed) ([]bool, er
 				misses++
 			}
 		}
-		wrong[i] = 2*misses >= draws
+		wrong[i] = 2*misses >= need
 	}
 	return wrong, nil
 }

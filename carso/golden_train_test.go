@@ -95,17 +95,17 @@ func TestGoldenTrainStep(t *testing.T) {
 	noise, ns := f.Floats("batch", "noise")
 
 	// The forward pass by itself first: reconstruction and posterior.
-	forward, err := model.NewExec(be, tr.Store, func(_ *model.Scope, a, x, z *node) []*node {
+	forward, err := model.NewExec(be, tr.Store, func(_ *model.Scope, a, z *node) []*node {
 		n := net{Config: cfg, scope: tr.Store.RootScope(), train: true}
-		d, mu, lv, _, _ := n.lossGraph(a, x, z)
-		return []*node{sigmoid(d), mu, lv}
+		p := n.forward(a, z, nil)
+		return []*node{sigmoid(p.decoded), p.mu, p.logvar}
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	per := ns[1] * ns[2]
 	image := func(v []float32) *tensors.Tensor { return tensors.FromFlatDataAndDimensions(v, is[0], is[2], is[3], 3) }
-	out, err := forward.Call(image(attacked), image(x), tensors.FromFlatDataAndDimensions(noise[:per], ns[1], ns[2]))
+	out, err := forward.Call(image(attacked), tensors.FromFlatDataAndDimensions(noise[:per], ns[1], ns[2]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +163,7 @@ func TestGoldenTrainStep(t *testing.T) {
 	for s := range m.Steps {
 		step := s + 1
 		l := Losses{Beta: m.Beta, LR: m.LR[s]}
-		if err := tr.update(x, attacked, noise[s*per:(s+1)*per], &l); err != nil {
+		if err := tr.update(x, attacked, nil, noise[s*per:(s+1)*per], &l); err != nil {
 			t.Fatal(err)
 		}
 		tr.step++

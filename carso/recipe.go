@@ -30,6 +30,19 @@ type Recipe struct {
 	PGDStep       float64  `json:"pgd_step"` // not multiplied
 	HeldOut       int      `json:"held_out"` // training images kept apart, on which the run is watched
 	Seed          rng.Seed `json:"seed"`
+
+	// What follows goes beyond the reference; zero is its way.
+
+	// EndToEnd, if positive, replaces the four adversaries by one that knows the defence: so many steps of PGD from a random start through classifier, purifier,
+	// classifier and log S of one sample, at StrongEps times EpsMultiplier.
+	EndToEnd int `json:"end_to_end,omitempty"`
+	// ClassLoss weighs the cross-entropy of the final classifier on the reconstruction of a sample of the prior, which is what inference decodes, against the
+	// reconstruction term, which is a sum over pixels.
+	ClassLoss float64 `json:"class_loss,omitempty"`
+	// FreeBits is how many nats of KL each latent dimension has for nothing, on the mean of a batch (Kingma et al. 2016): what keeps the posterior from collapsing.
+	FreeBits float64 `json:"free_bits,omitempty"`
+	Crop     int     `json:"crop,omitempty"`
+	Flip     bool    `json:"flip,omitempty"`
 }
 
 // Validate reports the first setting that cannot be.
@@ -49,7 +62,8 @@ func (r Recipe) Validate() error {
 		{r.Fraction < 0 || r.Fraction > 1, "adversarial_fraction must be in [0,1]"},
 		{r.WeakEps < 0 || r.StrongEps < 0 || r.EpsMultiplier < 0, "eps must not be negative"},
 		{r.StrongEps*r.EpsMultiplier > 1, "strong_eps times eps_multiplier must not exceed 1"},
-		{r.atom() > 0 && (r.PGDSteps < 1 || r.PGDStep <= 0), "pgd_steps and pgd_step must be positive"},
+		{r.EndToEnd < 0 || r.ClassLoss < 0 || r.FreeBits < 0 || r.Crop < 0, "end_to_end, class_loss, free_bits and crop must not be negative"},
+		{r.EndToEnd == 0 && r.atom() > 0 && (r.PGDSteps < 1 || r.PGDStep <= 0), "pgd_steps and pgd_step must be positive"},
 		{r.HeldOut < 0, "held_out must not be negative"},
 	} {
 		if c.bad {
@@ -100,6 +114,14 @@ func PaperRecipe(s Scenario) (Recipe, error) {
 
 // atom is the number of images each of the four adversaries gets of Batch; the rest of it, which comes first, stays clean.
 func (r Recipe) atom() int { return int(float64(r.Batch) * r.Fraction / 4) }
+
+// attacked is the number of images of a step that are attacked.
+func (r Recipe) attacked() int {
+	if r.EndToEnd > 0 {
+		return int(float64(r.total()) * r.Fraction)
+	}
+	return 4 * r.atom() * max(1, r.Processes)
+}
 
 // Beta is the weight of the KL term at a tick of E: 0 for an eighth of the run, then rising linearly to 1 within a twenty-fourth.
 func Beta(tick, ticks int) float64 {

@@ -1,7 +1,6 @@
 package carso
 
 import (
-	"errors"
 	"math"
 	"testing"
 
@@ -85,34 +84,14 @@ func TestGoldenStrengths(t *testing.T) {
 func TestBatchComposition(t *testing.T) {
 	const n, processes, side = 10, 2, 32
 	base := models.CIFAR10WRN(10, 1)
-	set := &data.Set{Name: "noise", Split: "train", Classes: []string{"a", "b", "c", "d", "e", "f", "g", "h", "i", "j"}, H: side, W: side,
-		Pixels: make([]byte, 40*side*side*3), Labels: make([]int32, 40), Digest: "none"}
-	source := rng.Seed(8).Rand()
-	for i := range set.Pixels {
-		set.Pixels[i] = byte(source.IntN(256))
-	}
-	for i := range set.Labels {
-		set.Labels[i] = int32(i % 10)
-	}
-	var ts []checkpoints.Tensor
-	for _, p := range base.Params() {
-		ts = append(ts, checkpoints.F32(p.Name, p.Shape, p.Init(4)))
-	}
-	path := filepath.Join(t.TempDir(), "f.safetensors")
-	if err := checkpoints.Write(path, ts, nil); err != nil {
-		t.Fatal(err)
-	}
-	file, err := checkpoints.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	set, file := noise(t, base, 40)
 	r, err := SmallRecipe("cifar10", "tiny", base)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Batch, r.Processes, r.Fraction, r.HeldOut = n, processes, 0.85, 0 // 10·0.85/4 is 2.1: two images each
 	tr, err := NewTrainer(goldentest.Backend(t), r, set, file, "")
-	if err = errors.Join(err, file.Close()); err != nil {
+	if err != nil {
 		t.Fatal(err)
 	}
 	if tr.loader.Batch != n*processes || r.atom() != 2 {
@@ -157,4 +136,32 @@ func TestBatchComposition(t *testing.T) {
 			t.Errorf("PGD moved every pixel of image %d by its whole bound", i)
 		}
 	}
+}
+
+// noise returns n images of noise and the file of an untrained classifier.
+func noise(t *testing.T, net models.WRN, n int) (*data.Set, *checkpoints.File) {
+	t.Helper()
+	set := &data.Set{Name: "noise", Split: "train", Classes: make([]string, net.Classes), H: net.Size, W: net.Size,
+		Pixels: make([]byte, n*net.Size*net.Size*3), Labels: make([]int32, n), Digest: "none"}
+	source := rng.Seed(8).Rand()
+	for i := range set.Pixels {
+		set.Pixels[i] = byte(source.IntN(256))
+	}
+	for i := range set.Labels {
+		set.Labels[i] = int32(i % net.Classes)
+	}
+	var ts []checkpoints.Tensor
+	for _, p := range net.Params() {
+		ts = append(ts, checkpoints.F32(p.Name, p.Shape, p.Init(4)))
+	}
+	path := filepath.Join(t.TempDir(), "f.safetensors")
+	if err := checkpoints.Write(path, ts, nil); err != nil {
+		t.Fatal(err)
+	}
+	file, err := checkpoints.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { file.Close() })
+	return set, file
 }

@@ -12,6 +12,7 @@ import (
 	"carsokit/data"
 	"carsokit/internal/nn"
 	"carsokit/internal/optim"
+	"carsokit/internal/rng"
 	"carsokit/models"
 
 	"github.com/gomlx/compute"
@@ -75,7 +76,7 @@ func NewTrainer(be compute.Backend, r Recipe, set *data.Set, base *checkpoints.F
 	if t.held, err = set.Subset(held); err != nil {
 		return nil, fmt.Errorf("training the purifier: %w", err)
 	}
-	t.loader = &data.Loader{Set: set, Index: train, Batch: r.total(), Seed: r.Seed.Child("data")} // no augmentation (spec: training 5)
+	t.loader = &data.Loader{Set: set, Index: train, Batch: r.total(), Seed: r.Seed.Child("data"), Crop: r.Crop, Flip: r.Flip}
 	if t.loader.Batches() == 0 {
 		return nil, fmt.Errorf("training the purifier: %d images do not fill one batch of %d", t.loader.Len(), r.total())
 	}
@@ -85,11 +86,8 @@ func NewTrainer(be compute.Backend, r Recipe, set *data.Set, base *checkpoints.F
 	if err := t.restore(dir); err != nil {
 		return nil, err
 	}
-	if n := r.atom(); n > 0 {
-		f := models.NewClassifier(t.Store, baseScope, r.Config.Base)
-		if t.oracle, err = attacks.NewOracle(be, f, attacks.OracleOptions{Buckets: []int{n}}); err != nil {
-			return nil, err
-		}
+	if err := t.prepareAttack(); err != nil {
+		return nil, err
 	}
 	if t.exec, err = model.NewExec(be, t.Store, t.stepGraph); err != nil {
 		return nil, fmt.Errorf("training the purifier: building the step: %w", err)
@@ -185,7 +183,10 @@ func (t *Trainer) tick(step int) (tick, ticks int) {
 }
 
 // Losses are the terms of one step, per image of the batch.
-type Losses struct{ Total, BCE, KL, Beta, LR float64 }
+type Losses struct {
+	Total, BCE, KL, Beta, LR float64
+	CE                       float64 `json:",omitempty"` // of the class loss
+}
 
 // Advance makes one step: the batch is attacked, then the purifier updated.
 func (t *Trainer) Advance(ctx context.Context) (Losses, error) {
@@ -205,80 +206,126 @@ func (t *Trainer) Advance(ctx context.Context) (Losses, error) {
 	t.Recipe.Seed.Child("posterior", t.step).Normal(noise)
 	tick, ticks := t.tick(t.step)
 	l := Losses{Beta: Beta(tick, ticks), LR: LearningRate(tick, ticks, t.Recipe.Batch)}
-	if err := t.update(x, attacked, noise, &l); err != nil {
+	if err := t.update(x, attacked, y, noise, &l); err != nil {
 		return l, fmt.Errorf("purifier training step %d: %w", t.step, err)
 	}
 	t.step++
 	return l, nil
 }
 
-// update makes the parameter step on images x [B,S,S,3], their attacked form and the posterior's noise, with l's beta and rate; it fills in the losses.
-func (t *Trainer) update(x, attacked, noise []float32, l *Losses) error {
+// update makes the parameter step on images x [B,S,S,3], their attacked form, their labels, which only a class loss reads, and the posterior's noise, with
+// l's beta and rate; it fills in the losses.
+func (t *Trainer) update(x, attacked []float32, y []int32, noise []float32, l *Losses) error {
 	s := t.Recipe.Config.Base.Size
 	b := len(x) / (s * s * 3)
 	h := append([]float32{float32(l.Beta)}, optim.Reference.Coefficients(t.step+1, l.LR)...)
-	in := []*tensors.Tensor{
+	in := []any{
 		tensors.FromFlatDataAndDimensions(attacked, b, s, s, 3),
 		tensors.FromFlatDataAndDimensions(x, b, s, s, 3),
 		tensors.FromFlatDataAndDimensions(noise, b, t.Recipe.Config.Latent),
 		tensors.FromFlatDataAndDimensions(h, len(h)),
 	}
-	out, err := t.exec.Call(in[0], in[1], in[2], in[3])
+	if t.Recipe.ClassLoss > 0 {
+		prior := make([]float32, len(noise))
+		t.Recipe.Seed.Child("prior", t.step).Normal(prior)
+		in = append(in, tensors.FromFlatDataAndDimensions(y, b), tensors.FromFlatDataAndDimensions(prior, b, t.Recipe.Config.Latent))
+	}
+	out, err := t.exec.Call(in...)
 	for _, v := range in {
-		v.MustFinalizeAll()
+		v.(*tensors.Tensor).MustFinalizeAll()
 	}
 	if err != nil {
 		return err
 	}
-	for i, dst := range []*float64{&l.Total, &l.BCE, &l.KL} {
+	for i, dst := range []*float64{&l.Total, &l.BCE, &l.KL, &l.CE} {
 		*dst = float64(tensors.ToScalar[float32](out[i])) / float64(b)
 		out[i].MustFinalizeAll()
 		if math.IsNaN(*dst) || math.IsInf(*dst, 0) {
-			return fmt.Errorf("the %s is %g at learning rate %g and beta %g", [...]string{"loss", "reconstruction term", "KL term"}[i], *dst, l.LR, l.Beta)
+			return fmt.Errorf("the %s is %g at learning rate %g and beta %g", [...]string{"loss", "reconstruction term", "KL term", "class loss"}[i], *dst, l.LR, l.Beta)
 		}
 	}
 	return nil
 }
 
-// attack returns the batch with the reference's mix of adversaries against the bare classifier (spec: training 5). Of each process's images, which are
-// consecutive, the first stay clean; then come equal slices for weak and strong PGD and weak and strong FGSM.
-func (t *Trainer) attack(ctx context.Context, x []float32, y []int32) ([]float32, error) {
-	n := t.Recipe.atom()
-	if n == 0 {
-		return x, nil
+// prepareAttack makes the oracle of what the adversaries attack: the bare classifier, or the defence as it stands.
+func (t *Trainer) prepareAttack() (err error) {
+	r := t.Recipe
+	switch n := r.attacked(); {
+	case n == 0:
+	case r.EndToEnd > 0:
+		// Halves of the attacked images run side by side, which fills two cores better than one call does.
+		d := &Defence{Config: r.Config, Samples: 1, Output: LogSum, store: t.Store}
+		t.oracle, err = attacks.NewOracle(t.backend, d, attacks.OracleOptions{Buckets: []int{(n + 1) / 2}})
+	default:
+		f := models.NewClassifier(t.Store, baseScope, r.Config.Base)
+		t.oracle, err = attacks.NewOracle(t.backend, f, attacks.OracleOptions{Buckets: []int{r.atom()}})
 	}
-	s, r := t.Recipe.Config.Base.Size, t.Recipe
+	return err
+}
+
+// slice is consecutive images of a batch that one adversary attacks.
+type slice struct {
+	lo, n  int
+	attack attacks.Attack
+	seed   rng.Seed
+}
+
+// slices deals a batch out to the adversaries. Of each process's images, which are consecutive, the first stay clean; then come, of the reference's mix of
+// adversaries against the bare classifier (spec: training 5), equal parts for weak and strong PGD and weak and strong FGSM.
+func (r Recipe) slices(seed rng.Seed) (all []slice) {
 	weak, strong := r.WeakEps*r.EpsMultiplier, r.StrongEps*r.EpsMultiplier
+	if r.EndToEnd > 0 {
+		step := 1.25 * strong // Wong et al. 2020
+		if r.EndToEnd > 1 {
+			step = 2.5 * strong / float64(r.EndToEnd) // Madry et al. 2018
+		}
+		pgd := attacks.PGD{Eps: strong, Step: step, Steps: r.EndToEnd, EoT: 1, RandomStart: true}
+		n := r.attacked()
+		first, half := r.total()-n, (n+1)/2
+		return []slice{{first, half, pgd, seed}, {first + half, n - half, pgd, seed}}
+	}
+	n := r.atom()
 	adversaries := []attacks.Attack{
 		attacks.PGD{Eps: weak, Step: r.PGDStep, Steps: r.PGDSteps, EoT: 1, RandomStart: true},
 		attacks.PGD{Eps: strong, Step: r.PGDStep, Steps: r.PGDSteps, EoT: 1, RandomStart: true},
 		attacks.FGSM{Eps: weak, EoT: 1},
 		attacks.FGSM{Eps: strong, EoT: 1},
 	}
-	out := append([]float32(nil), x...)
-	seed := r.Seed.Child("adversary", t.step)
-	for process := range len(y) / r.Batch {
+	for process := range max(1, r.Processes) {
 		first := (process+1)*r.Batch - len(adversaries)*n
-		var g errgroup.Group // the slices are small: running them side by side fills the machine
 		for k, a := range adversaries {
-			g.Go(func() error {
-				lo := first + k*n
-				ids := make([]int, n)
-				for i := range ids {
-					ids[i] = lo + i
-				}
-				part := attacks.Batch{X: x[lo*s*s*3 : (lo+n)*s*s*3], Y: y[lo : lo+n], ID: ids, H: s, W: s, C: 3}
-				res, err := a.Run(ctx, t.oracle, part, seed.Child("kind", k))
-				if err != nil {
-					return err
-				}
-				copy(out[lo*s*s*3:], res.Adv)
-				return nil
-			})
-		}
-		if err := g.Wait(); err != nil {
-			return nil, err
+			all = append(all, slice{first + k*n, n, a, seed.Child("kind", k)})
 		}
 	}
-	return out, nil
+	return all
+}
+
+// attack returns the batch as its adversaries leave it.
+func (t *Trainer) attack(ctx context.Context, x []float32, y []int32) ([]float32, error) {
+	if t.oracle == nil {
+		return x, nil
+	}
+	s := t.Recipe.Config.Base.Size
+	out := append([]float32(nil), x...)
+	var g errgroup.Group // the slices are small: running them side by side fills the machine
+	for _, part := range t.Recipe.slices(t.Recipe.Seed.Child("adversary", t.step)) {
+		if part.n == 0 {
+			continue
+		}
+		g.Go(func() error {
+			lo, n := part.lo, part.n
+			ids := make([]int, n)
+			for i := range ids {
+				ids[i] = lo + i
+			}
+			b := attacks.Batch{X: x[lo*s*s*3 : (lo+n)*s*s*3], Y: y[lo : lo+n], ID: ids, H: s, W: s, C: 3}
+			res, err := part.attack.Run(ctx, t.oracle, b, part.seed)
+			if err != nil {
+				return err
+			}
+			copy(out[lo*s*s*3:], res.Adv)
+			return nil
+		})
+	}
+	return out, g.Wait()
 }

@@ -15,26 +15,56 @@ const (
 	slowScope   = "/slow"
 )
 
-// lossGraph is the training pass (spec: training 1): the possibly attacked images in and the clean targets x, each [B,S,S,3], posterior noise
-// [B,Latent]. It returns the reconstruction before its sigmoid, the posterior, and the two sums over the batch.
-func (n net) lossGraph(attacked, x, noise *Node) (decoded, mu, logvar, bce, kl *Node) {
+// pass is the training pass over a batch.
+type pass struct {
+	decoded, mu, logvar *Node // the reconstruction of the posterior's sample before its sigmoid, the posterior
+	sampled             *Node // the reconstruction of a sample of the prior, before its sigmoid, or nil
+}
+
+// forward is the training pass (spec: training 1): possibly attacked images [B,S,S,3] and noise [B,Latent] of the posterior; prior, of the same shape or nil, is
+// decoded beside the posterior's sample.
+func (n net) forward(attacked, noise, prior *Node) pass {
 	_, taps := n.Base.Graph(nn.Net{Scope: n.scope.Store().Scope(baseScope)}, attacked, true)
 	for i := range taps {
 		taps[i] = StopGradient(taps[i])
 	}
 	cond := n.condition(taps)
-	mu, logvar = n.encode(attacked, cond)
+	mu, logvar := n.encode(attacked, cond)
 	z := Add(mu, Mul(noise, Exp(MulScalar(logvar, 0.5))))
-	decoded = n.decode(z, cond)
-	return decoded, mu, logvar, ReduceAllSum(nn.BinaryCrossEntropy(decoded, x)), ReduceAllSum(nn.GaussianKL(mu, logvar))
+	if prior == nil {
+		return pass{decoded: n.decode(z, cond), mu: mu, logvar: logvar}
+	}
+	// Decoded in one go, so that BatchNorm's statistics are moved once, by samples of both.
+	b := cond.Shape().Dimensions[0]
+	both := n.decode(Concatenate([]*Node{z, prior}, 0), Concatenate([]*Node{cond, cond}, 0))
+	return pass{SliceAxis(both, 0, AxisRange(0, b)), mu, logvar, SliceAxis(both, 0, AxisRange(b))}
 }
 
-// stepGraph is one training step. h [5] is beta and then what RAdam.Coefficients gives for the step. It returns the total loss, the reconstruction term and
-// the KL, unweighted.
-func (t *Trainer) stepGraph(_ *model.Scope, attacked, x, noise, h *Node) (loss, bce, kl *Node) {
-	n := net{Config: t.Recipe.Config, scope: t.Store.RootScope(), train: true, update: true}
-	_, _, _, bce, kl = n.lossGraph(attacked, x, noise)
-	loss = Add(bce, Mul(Reshape(SliceAxis(h, 0, AxisElem(0))), kl))
+// stepGraph is one training step. in is the attacked batch, the clean one, the posterior's noise, and h [5]: beta and then what RAdam.Coefficients gives for
+// the step. With a class loss the labels [B] and noise of the prior follow. It returns four sums over the batch: the loss, the reconstruction term, the KL and
+// the cross-entropy, the last three unweighted.
+func (t *Trainer) stepGraph(_ *model.Scope, in []*Node) []*Node {
+	attacked, x, noise, h := in[0], in[1], in[2], in[3]
+	r := t.Recipe
+	n := net{Config: r.Config, scope: t.Store.RootScope(), train: true, update: true}
+	var prior *Node
+	if r.ClassLoss > 0 {
+		prior = in[5]
+	}
+	p := n.forward(attacked, noise, prior)
+	bce, perLatent := ReduceAllSum(nn.BinaryCrossEntropy(p.decoded, x)), nn.GaussianKL(p.mu, p.logvar)
+	kl := ReduceAllSum(perLatent)
+	charged := kl
+	if r.FreeBits > 0 {
+		charged = MulScalar(ReduceAllSum(MaxScalar(ReduceMean(perLatent, 0), r.FreeBits)), float64(x.Shape().Dimensions[0]))
+	}
+	loss := Add(bce, Mul(Reshape(SliceAxis(h, 0, AxisElem(0))), charged))
+	ce := ScalarZero(x.Graph(), loss.DType())
+	if prior != nil {
+		logits := (&Defence{Config: r.Config, store: t.Store}).SampleLogits(ExpandAxes(Sigmoid(p.sampled), 1))
+		ce = ReduceAllSum(nn.CrossEntropy(Squeeze(logits, 1), in[4]))
+		loss = Add(loss, MulScalar(ce, r.ClassLoss))
+	}
 	coefficients := SliceAxis(h, 0, AxisRange(1))
 
 	var values []*Node
@@ -60,5 +90,5 @@ func (t *Trainer) stepGraph(_ *model.Scope, attacked, x, noise, h *Node) (loss, 
 		v.SetNodeValue(vNew)
 		slow.SetNodeValue(slowNew)
 	}
-	return loss, bce, kl
+	return []*Node{loss, bce, kl, ce}
 }

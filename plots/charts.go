@@ -42,8 +42,11 @@ func (p Point) text() string {
 type Series struct {
 	Name     string
 	Points   []Point
-	Whiskers bool // Lines: intervals as whiskers at the points instead of a band
+	Whiskers bool   // Lines: intervals as whiskers at the points instead of a band
+	Color    string // of bars and squares whose meaning has a colour, "#RRGGBB"; empty: the next of the palette
 }
+
+func (s Series) colour(i int) string { return cmp.Or(s.Color, colour(i)) }
 
 // The look of the n-th series. The colours are those of Okabe and Ito, which colour-blind readers tell apart; marker and
 // dashes tell curves apart in black and white. Yellow comes last: it is faint on white.
@@ -236,24 +239,17 @@ const (
 func Bars(title, xName, yName string, categories []string, series []Series) *charts.Bar {
 	c := charts.NewBar()
 	const plotWidth = Width - gridLeft - gridRight
-	rows := 1
-	fs := faces{}
-	if f, err := fs.get(false, labelSize); err == nil {
-		for _, name := range categories {
-			lines, _ := wrap(f, name, plotWidth/float64(len(categories))-6)
-			rows = max(rows, len(lines))
-		}
-	}
+	labels, size, rows := axisLabels(categories, plotWidth/float64(max(1, len(categories)))-6)
 	extra := (rows - 1) * labelLine
 	decorate(&c.RectChart, title, series, extra, false)
 	c.SetGlobalOptions(
 		charts.WithXAxisOpts(opts.XAxis{Type: "category", Name: xName, NameLocation: "middle", NameGap: 28 + extra,
 			AxisTick:  &opts.AxisTick{Show: opts.Bool(false)},
-			AxisLabel: &opts.AxisLabel{Show: opts.Bool(true), Width: plotWidth/max(1, len(categories)) - 6, Overflow: "break"}}),
+			AxisLabel: &opts.AxisLabel{Show: opts.Bool(true), FontSize: size}}),
 		charts.WithYAxisOpts(yAxis(yName)))
 	// Whiskers need positions inside a category: a hidden number axis on which category k reaches from k-½ to k+½.
 	c.ExtendXAxis(opts.XAxis{Type: "value", Show: opts.Bool(false), Min: -0.5, Max: float64(len(categories)) - 0.5})
-	c.SetXAxis(categories)
+	c.SetXAxis(labels)
 
 	n := float64(len(series))
 	width := (1 - categoryGap) / (n + (n-1)*barGap)
@@ -273,7 +269,7 @@ func Bars(title, xName, yName string, categories []string, series []Series) *cha
 		c.MultiSeries = append(c.MultiSeries, charts.SingleSeries{
 			Name: s.Name, Type: types.ChartBar, Data: data,
 			BarGap: percent(barGap), BarCategoryGap: percent(categoryGap),
-			ItemStyle: &opts.ItemStyle{Color: colour(i)},
+			ItemStyle: &opts.ItemStyle{Color: s.colour(i)},
 		})
 		if w, ok := whiskers(s.Name, i, placed); ok {
 			w.XAxisIndex = 1
@@ -284,6 +280,32 @@ func Bars(title, xName, yName string, categories []string, series []Series) *cha
 	}
 	c.MultiSeries = append(c.MultiSeries, over...)
 	return c
+}
+
+// axisLabels breaks labels into lines of at most width pixels, at spaces and behind hyphens and slashes, and says the size of the font at which they fit, if any
+// of a readable size does, and the most lines.
+func axisLabels(names []string, width float64) (labels []string, size, rows int) {
+	fs := faces{}
+	for size = labelSize; ; size-- {
+		labels, rows = nil, 1
+		fits := true
+		f, err := fs.get(false, float64(size))
+		if err != nil {
+			return names, labelSize, 1
+		}
+		for _, name := range names {
+			lines, longest := wrap(f, name, width)
+			if longest > width { // a long word
+				lines, longest = wrap(f, strings.NewReplacer("-", "- ", "/", "/ ").Replace(name), width)
+			}
+			// Where no line ends behind a hyphen, none was needed there.
+			labels = append(labels, strings.NewReplacer("- ", "-", "/ ", "/").Replace(strings.Join(lines, "\n")))
+			rows, fits = max(rows, len(lines)), fits && longest <= width
+		}
+		if fits || size == 8 {
+			return labels, size, rows
+		}
+	}
 }
 
 // Sizes in CSS pixels.

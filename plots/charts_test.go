@@ -38,7 +38,7 @@ func sampleBars() Chart {
 }
 
 func TestGoldenOptions(t *testing.T) {
-	for name, c := range map[string]Chart{"lines": sampleLines(), "bars": sampleBars()} {
+	for name, c := range map[string]Chart{"lines": sampleLines(), "bars": sampleBars(), "stacked": sampleStacked(), "mosaic": sampleMosaic(), "heatmap": sampleHeatMap()} {
 		option, err := Option(c)
 		if err != nil {
 			t.Fatal(err)
@@ -341,5 +341,26 @@ func TestDisplay(t *testing.T) {
 func TestShowOutsideOfANotebook(t *testing.T) {
 	if err := errors.Join(Show(sampleLines()), ShowImage(image.NewGray(image.Rect(0, 0, 1, 1)), "a"), ShowTable(nil, nil)); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestAxisLabelsBreakNoWord(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		width float64
+		want  string
+	}{
+		{"apgd-margin", 64, "apgd-\nmargin"},
+		{"apgd-t", 64, "apgd-t"},
+		{"AutoAttack of the whole pipeline", 100, "AutoAttack of the\nwhole pipeline"},
+		{"carso-honest, rand", 80, "carso-honest,\nrand"},
+	} {
+		labels, size, rows := axisLabels([]string{tc.name}, tc.width)
+		if labels[0] != tc.want || size != labelSize || rows != strings.Count(tc.want, "\n")+1 {
+			t.Errorf("%q in %g pixels: %q at %d in %d rows, want %q", tc.name, tc.width, labels[0], size, rows, tc.want)
+		}
+	}
+	if _, size, _ := axisLabels([]string{"representation"}, 65); size >= labelSize || size < 8 {
+		t.Errorf("a word that is too long is drawn at %d", size)
 	}
 }

@@ -46,7 +46,7 @@ func toyJob(t testing.TB, n int) (Job, *atomic.Int32) {
 	apgd := func(loss attacks.Loss) Stage {
 		a := attacks.StandardAPGD(loss, 0.04, 2)
 		a.Steps = 4
-		return Stage{"toy", a}
+		return Stage{Output: "toy", Attack: a}
 	}
 	opened := new(atomic.Int32)
 	j := Job{Set: set, Images: n, Protocol: Protocol{Decides: "toy", Stages: []Stage{apgd(attacks.CE), apgd(attacks.DLR)}, Confirm: 1},
@@ -241,6 +241,17 @@ func TestBatchSizes(t *testing.T) {
 		if float64(differ) > 0.005*n {
 			t.Errorf("batches of %d: %d of %d images differ from batches of 1", bucket, differ, n)
 		}
+	}
+}
+
+func TestBuckets(t *testing.T) {
+	for largest, want := range map[int][]int{0: nil, 1: {1}, 3: {3}, 4: {4, 1}, 16: {16, 4}, 250: {250, 62}} {
+		if got := Buckets(largest); !slices.Equal(got, want) {
+			t.Errorf("at most %d: %v, want %v", largest, got, want)
+		}
+	}
+	if got := (Options{}).withDefaults().Buckets; !slices.Equal(got, Buckets(16)) {
+		t.Errorf("default %v", got)
 	}
 }
 

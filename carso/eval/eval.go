@@ -30,7 +30,7 @@ type Job struct {
 	Protocol Protocol
 	System   System
 	Set      *data.Set
-	Images   int // the first Images of Set
+	Images   int // the first Images of Set, or of those that Spec.Index pins
 }
 
 // Options are settings that cannot change a number.
@@ -42,8 +42,13 @@ type Options struct {
 	// Until, if positive, ends the evaluation with the first chunk after which the interval of Progress.Estimate is at most so many percentage points
 	// wide. The images are then the first ones, as of an evaluation of fewer, and continuing without it gives the same records as ever.
 	Until float64
+	// Save, if not empty, is a folder that also gets the adversarial images, in a folder of the evaluation's own (SavedFolder). Images that are recorded but not
+	// saved are attacked again, with the same noise; their records stay.
+	Save string
 	// Progress is told of every gradient evaluation and every finished chunk. Calls do not overlap.
 	Progress func(Progress)
+
+	saved *saved // what Save holds
 }
 
 // Progress is the state of an evaluation.
@@ -65,10 +70,16 @@ func (p Progress) narrow(until float64) bool {
 // ends it returns ctx's error with all finished chunks recorded; running again continues, and the final records are those of an uninterrupted run.
 // At a kill at most the chunks under way are lost, one a worker.
 func Run(ctx context.Context, be compute.Backend, store *record.Store, job Job, o Options) (record.Run, error) {
-	if job.Images < 1 || job.Images > job.Set.Len() {
+	if wanted := job.Spec.Wanted(job.Images); job.Images < 1 || len(wanted) == 0 || wanted[len(wanted)-1] >= job.Set.Len() {
+		if len(wanted) > 0 && job.Spec.Index != nil {
+			return record.Run{}, fmt.Errorf("evaluating pinned images up to %d: %s %s here has %d; `carso data get %s` brings all", wanted[len(wanted)-1], job.Set.Name, job.Set.Split, job.Set.Len(), job.Set.Name)
+		}
 		return record.Run{}, fmt.Errorf("evaluating %d images: %s %s here has %d; `carso data get %s` brings all", job.Images, job.Set.Name, job.Set.Split, job.Set.Len(), job.Set.Name)
 	}
-	o = o.withDefaults()
+	o, err := o.withDefaults().withSaved(job)
+	if err != nil {
+		return record.Run{}, err
+	}
 	before, there, err := store.Run(job.Spec)
 	if err != nil {
 		return record.Run{}, err
@@ -91,6 +102,17 @@ func Run(ctx context.Context, be compute.Backend, store *record.Store, job Job, 
 	return run, err
 }
 
+// Buckets are the compiled batch sizes up to a largest one: that, and a quarter of it for what is left at the end. 0 is the default.
+func Buckets(largest int) []int {
+	switch {
+	case largest < 1:
+		return nil
+	case largest < 4:
+		return []int{largest}
+	}
+	return []int{largest, largest / 4}
+}
+
 func (o Options) withDefaults() Options {
 	if o.Chunk < 1 {
 		o.Chunk = 25
@@ -104,14 +126,29 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// pending lists the shard's images that are in neither of the two, chunk by chunk. Chunks are counted from the first image of the set, so that who
+// withSaved reads what is saved already.
+func (o Options) withSaved(j Job) (Options, error) {
+	if o.Save == "" {
+		return o, nil
+	}
+	if len(j.Protocol.Stages) == 0 {
+		return o, fmt.Errorf("saving images of column %s: it attacks none", j.Spec.Column)
+	}
+	var err error
+	o.saved, err = openSaved(o.Save, j.Spec, o.Shard)
+	return o, err
+}
+
+// pending lists the shard's images that are in neither of the two, or not saved where they shall be, chunk by chunk. Chunks are counted from the first image of the evaluation, so that who
 // evaluates them, and what was there before, does not move their ends.
 func (j Job) pending(before record.Run, done map[int]bool, o Options) [][]int {
 	var chunks [][]int
 	last := -1
-	for _, i := range before.Missing(j.Images) {
-		c := i / o.Chunk
-		if done[i] || !o.Shard.has(c) {
+	known := byIndex(before)
+	for _, i := range j.Spec.Wanted(j.Images) {
+		c := j.Spec.Place(i) / o.Chunk
+		_, recorded := known[i]
+		if recorded && (o.saved == nil || o.saved.has[i]) || done[i] && !recorded || !o.Shard.has(c) {
 			continue
 		}
 		if c != last {
@@ -120,6 +157,14 @@ func (j Job) pending(before record.Run, done map[int]bool, o Options) [][]int {
 		chunks[len(chunks)-1] = append(chunks[len(chunks)-1], i)
 	}
 	return chunks
+}
+
+func byIndex(r record.Run) map[int]record.Image {
+	m := make(map[int]record.Image, len(r.Images))
+	for _, im := range r.Images {
+		m[im.Index] = im
+	}
+	return m
 }
 
 // evaluate appends what is missing to w.
@@ -157,12 +202,12 @@ func (j Job) sequence(be compute.Backend, buckets []int) (attacks.Sequence, erro
 		oracles[name] = o
 		return o, err
 	}
-	seq := attacks.Sequence{Confirm: j.Protocol.Confirm, All: j.Protocol.All}
+	seq := attacks.Sequence{Confirm: j.Protocol.Confirm, All: j.Protocol.All, Screen: len(j.Protocol.Screen)}
 	var err error
 	if seq.Decide, err = oracle(j.Protocol.Decides); err != nil {
 		return seq, err
 	}
-	for _, s := range j.Protocol.Stages {
+	for _, s := range j.Protocol.all() {
 		o, err := oracle(s.Output)
 		if err != nil {
 			return seq, err
@@ -179,6 +224,7 @@ func (j Job) run(ctx context.Context, seq attacks.Sequence, known record.Run, ch
 	p := Progress{Total: j.total(o), Measure: measure}
 	known.Images = slices.Clone(known.Images)
 	p.Estimate = known.Estimate(score)
+	recorded := byIndex(known)
 	p.Done = p.Total
 	for _, c := range chunks {
 		p.Done -= len(c)
@@ -196,10 +242,10 @@ func (j Job) run(ctx context.Context, seq attacks.Sequence, known record.Run, ch
 	}
 	// Chunks are computed side by side and appended in order, so that the file does not depend on which was faster. A chunk begins only while less than
 	// Workers before it are not appended: what a kill can take is bounded.
-	results := make([]chan []record.Image, len(chunks))
+	results := make([]chan *chunkResult, len(chunks))
 	next := make(chan int, len(chunks))
 	for i := range results {
-		results[i] = make(chan []record.Image, 1)
+		results[i] = make(chan *chunkResult, 1)
 		next <- i
 	}
 	close(next)
@@ -218,12 +264,12 @@ func (j Job) run(ctx context.Context, seq attacks.Sequence, known record.Run, ch
 				if !more {
 					return
 				}
-				images, err := j.chunk(ctx, seq, chunks[i], func(note string) { tell(func(p *Progress) { p.Note = note }) })
+				result, err := j.chunk(ctx, seq, chunks[i], func(note string) { tell(func(p *Progress) { p.Note = note }) })
 				if err != nil {
 					cancel(err)
 					return
 				}
-				results[i] <- images
+				results[i] <- result
 			}
 		})
 	}
@@ -231,20 +277,21 @@ func (j Job) run(ctx context.Context, seq attacks.Sequence, known record.Run, ch
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		var images []record.Image
+		var result *chunkResult
 		select {
-		case images = <-results[i]:
+		case result = <-results[i]:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
-		if err := w.Append(images); err != nil {
+		images, err := j.keep(w, recorded, o.saved, result)
+		if err != nil {
 			cancel(err)
 			return err
 		}
 		<-open
 		tell(func(p *Progress) {
-			p.Done += len(images)
-			p.Fresh += len(images)
+			p.Done += len(result.images)
+			p.Fresh += len(result.images)
 			known.Images = append(known.Images, images...)
 			p.Estimate = known.Estimate(score)
 		})
@@ -267,14 +314,14 @@ func (j Job) measure() (string, record.Score) {
 // total is how many images the shard has.
 func (j Job) total(o Options) int {
 	n := 0
-	for _, c := range j.pending(record.Run{}, nil, o) {
+	for _, c := range j.pending(record.Run{}, nil, o) { // nothing recorded: all
 		n += len(c)
 	}
 	return n
 }
 
 // chunk evaluates the images at the given positions of the set. Randomness depends on the spec's seed and each image's index only.
-func (j Job) chunk(ctx context.Context, seq attacks.Sequence, at []int, note func(string)) ([]record.Image, error) {
+func (j Job) chunk(ctx context.Context, seq attacks.Sequence, at []int, note func(string)) (*chunkResult, error) {
 	s := j.Set
 	b := attacks.Batch{X: make([]float32, len(at)*s.H*s.W*3), Y: make([]int32, len(at)), ID: at, H: s.H, W: s.W, C: 3}
 	s.Floats(b.X, at...)
@@ -284,29 +331,17 @@ func (j Job) chunk(ctx context.Context, seq attacks.Sequence, at []int, note fun
 		images[k] = record.Image{Index: i, Label: int(s.Labels[i])}
 	}
 	root := rng.Seed(j.Spec.Seed)
-	predictions := func(x []float32, seed rng.Seed) ([][]int, error) {
+	score := func(x []float32, seed rng.Seed) ([][]int, error) {
 		p := b
 		p.X = x
-		logits, err := seq.Decide.Logits(ctx, p, seed, j.Spec.Draws)
-		if err != nil {
-			return nil, err
-		}
-		all := make([][]int, len(at))
-		classes := seq.Decide.Classes()
-		for d := range j.Spec.Draws {
-			for k := range at {
-				row := logits[(d*len(at)+k)*classes:]
-				all[k] = append(all[k], int(attacks.Predict(row[:classes])))
-			}
-		}
-		return all, nil
+		return predictions(ctx, seq.Decide, p, seed, j.Spec.Draws)
 	}
 	if len(seq.Stages) == 0 {
-		clean, err := predictions(b.X, root.Child("score clean"))
+		clean, err := score(b.X, root.Child("score clean"))
 		for k := range clean {
 			images[k].Clean, images[k].Initial = clean[k], clean[k][0] == images[k].Label
 		}
-		return images, err
+		return &chunkResult{images: images}, err
 	}
 	seq.Progress = func(done, total int, what string) {
 		note(fmt.Sprintf("images %d-%d: %s, %d/%d gradients", at[0], at[len(at)-1], what, done, total))
@@ -315,14 +350,15 @@ func (j Job) chunk(ctx context.Context, seq attacks.Sequence, at []int, note fun
 	if err != nil {
 		return nil, err
 	}
-	fresh, err := predictions(out.Adv, root.Child("score fresh"))
+	fresh, err := score(out.Adv, root.Child("score fresh"))
 	if err != nil {
 		return nil, err
 	}
-	strongest, err := predictions(out.Strongest, root.Child("score strongest"))
+	strongest, err := score(out.Strongest, root.Child("score strongest"))
 	if err != nil {
 		return nil, err
 	}
+	stages := j.Protocol.all()
 	linf := attacks.Distance(out.Adv, b.X, len(at))
 	for k := range images {
 		im := &images[k]
@@ -331,11 +367,11 @@ func (j Job) chunk(ctx context.Context, seq attacks.Sequence, at []int, note fun
 		case !im.Initial && !seq.All:
 			im.FirstHit = record.HitInitially
 		case hit >= 0:
-			im.FirstHit = stageName(j.Protocol.Stages[hit])
+			im.FirstHit = stageName(stages[hit])
 		case hit == attacks.NotBroken:
 			im.FirstHit = record.NoHit
 		}
-		for n, stage := range j.Protocol.Stages {
+		for n, stage := range stages {
 			d := out.Diag[n][k]
 			if out.BrokenBy[k] == n {
 				im.Broken = stageName(stage)
@@ -343,15 +379,39 @@ func (j Job) chunk(ctx context.Context, seq attacks.Sequence, at []int, note fun
 			if d.Steps == 0 {
 				continue
 			}
-			im.Parts = append(im.Parts, record.Part{Attack: stage.Attack.Name(), Output: stage.Output, Broken: out.BrokenBy[k] == n,
+			im.Parts = append(im.Parts, record.Part{Attack: stage.attackName(), Output: stage.Output, Broken: out.BrokenBy[k] == n,
 				NaNStart: d.NaNStart, NaNEver: d.NaNEver, ZeroStart: d.ZeroStart, ZeroEver: d.ZeroEver, LossZeroStart: d.LossZeroStart,
 				Moved: d.Moved, Steps: d.Steps, Hit: -1})
 		}
 	}
-	return images, nil
+	return &chunkResult{images, b, out.Strongest}, nil
+}
+
+// chunkResult is what came of a chunk: the observations, and the images that they are of.
+type chunkResult struct {
+	images []record.Image
+	clean  attacks.Batch
+	points []float32 // where the attacks ended, see attacks.Outcome.Strongest
+}
+
+// predictions are those of so many fresh passes on each image.
+func predictions(ctx context.Context, decide *attacks.Oracle, b attacks.Batch, seed rng.Seed, draws int) ([][]int, error) {
+	logits, err := decide.Logits(ctx, b, seed, draws)
+	if err != nil {
+		return nil, err
+	}
+	n, classes := b.Len(), decide.Classes()
+	all := make([][]int, n)
+	for d := range draws {
+		for k := range n {
+			row := logits[(d*n+k)*classes:]
+			all[k] = append(all[k], int(attacks.Predict(row[:classes])))
+		}
+	}
+	return all, nil
 }
 
 // stageName is the stage's name in records, "attack/output".
 func stageName(s Stage) string {
-	return record.PartID{Attack: s.Attack.Name(), Output: s.Output}.String()
+	return record.PartID{Attack: s.attackName(), Output: s.Output}.String()
 }

@@ -39,7 +39,7 @@ func (l *Lab) Pictures(ctx context.Context, q Question, at []int) ([]Picture, er
 	if !ok || len(job.Protocol.Stages) == 0 {
 		return nil, fmt.Errorf("pictures of %s %s: only CARSO under attack has reconstructions", q.Row, q.Column)
 	}
-	job.Protocol.Stages = job.Protocol.Stages[:1]
+	job.Protocol.Screen, job.Protocol.Stages = nil, job.Protocol.Stages[:1]
 	seq, err := job.sequence(l.Backend, []int{8})
 	if err != nil {
 		return nil, err

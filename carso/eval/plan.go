@@ -30,7 +30,10 @@ type StagePlan struct {
 
 // Plan says what [Run] would compute with the same arguments, without computing anything.
 func (j Job) Plan(store *record.Store, o Options) (Plan, error) {
-	o = o.withDefaults()
+	o, err := o.withDefaults().withSaved(j)
+	if err != nil {
+		return Plan{}, err
+	}
 	before, _, err := store.Run(j.Spec)
 	if err != nil {
 		return Plan{}, err
@@ -46,7 +49,7 @@ func (j Job) Plan(store *record.Store, o Options) (Plan, error) {
 	}
 	confirm := max(j.Protocol.Confirm, 1)
 	p.Forward = confirm + 2*j.Spec.Draws
-	for _, s := range j.Protocol.Stages {
+	for _, s := range j.Protocol.all() {
 		text, err := attacks.Describe(s.Attack)
 		if err != nil {
 			return p, err

@@ -5,6 +5,7 @@ package eval
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"carsokit/attacks"
@@ -16,6 +17,7 @@ import (
 type Stage struct {
 	Output string         `json:"output"` // an aggregation, Classifier or DrawFree
 	Attack attacks.Attack `json:"-"`
+	screen bool           // one of Protocol.Screen, see attackName
 }
 
 // MarshalJSON writes the stage with its attack's full configuration.
@@ -34,6 +36,8 @@ func (s Stage) MarshalJSON() ([]byte, error) {
 type Protocol struct {
 	Decides string  `json:"decides"` // the output whose decisions count
 	Stages  []Stage `json:"stages"`
+	// Screen are cheap attacks that run before Stages, which then attack only what is left. An image that the screen does not break is judged as without it.
+	Screen  []Stage `json:"screen,omitempty"`
 	Confirm int     `json:"confirm"` // fresh passes that decide whether a stage broke an image
 	All     bool    `json:"all"`     // also attack images that are wrong initially
 }
@@ -72,12 +76,12 @@ func Find(row, column string, scale paper.Scale, eps float64) (Protocol, error) 
 	case "carso-adaptive":
 		p.Decides, p.Confirm = string(carso.LogSum), 4
 		single := map[string]Stage{
-			"margin":              {string(carso.LogSum), apgd(attacks.Margin, true)},
-			"logit":               {string(carso.MeanLogit), apgd(attacks.CE, true)},
-			"peel-stable":         {string(carso.PeelStable), apgd(attacks.CE, true)},
-			"representation":      {string(carso.LogSum), attacks.StandardRepresentation(eps, scale.Steps)},
-			"transfer-z0":         {DrawFree, apgd(attacks.CE, true)},
-			"transfer-classifier": {Classifier, apgd(attacks.CE, true)},
+			"margin":              {Output: string(carso.LogSum), Attack: apgd(attacks.Margin, true)},
+			"logit":               {Output: string(carso.MeanLogit), Attack: apgd(attacks.CE, true)},
+			"peel-stable":         {Output: string(carso.PeelStable), Attack: apgd(attacks.CE, true)},
+			"representation":      {Output: string(carso.LogSum), Attack: attacks.StandardRepresentation(eps, scale.Steps)},
+			"transfer-z0":         {Output: DrawFree, Attack: apgd(attacks.CE, true)},
+			"transfer-classifier": {Output: Classifier, Attack: apgd(attacks.CE, true)},
 		}
 		if stage, ok := single[column]; ok {
 			p.Stages = []Stage{stage}
@@ -96,7 +100,7 @@ func Find(row, column string, scale paper.Scale, eps float64) (Protocol, error) 
 		if p.Decides == Classifier {
 			name = Classifier
 		}
-		p.Stages = append(p.Stages, Stage{name, a})
+		p.Stages = append(p.Stages, Stage{Output: name, Attack: a})
 	}
 	own := carso.PeelReference // what the paper's protocol attacks
 	if honest {
@@ -109,7 +113,7 @@ func Find(row, column string, scale paper.Scale, eps float64) (Protocol, error) 
 		if honest {
 			add(carso.MeanLogit, apgd(attacks.CE, true))
 			add(carso.PeelStable, apgd(attacks.CE, true))
-			p.Stages = append(p.Stages, Stage{Classifier, apgd(attacks.CE, true)})
+			p.Stages = append(p.Stages, Stage{Output: Classifier, Attack: apgd(attacks.CE, true)})
 		}
 		if column == "rand" { // behind every APGD-CE, so that a run of rand also tells what those alone broke
 			add(own, apgd(attacks.DLR, honest))
@@ -124,4 +128,39 @@ func Find(row, column string, scale paper.Scale, eps float64) (Protocol, error) 
 		return p, fmt.Errorf("no column %q: there are clean, apgd-ce, rand, pgd-eot", column)
 	}
 	return p, nil
+}
+
+// screenSteps is the length of the attacks that screen. Most images that fall at all fall early.
+const screenSteps = 10
+
+// Screened puts cheap attacks before those of the protocol: short ones of a single draw on the classifier alone, if that is not what decides, and on each output that
+// the protocol attacks. Clean accuracy has nothing to screen.
+func (p Protocol) Screened(eps float64) Protocol {
+	if len(p.Stages) == 0 {
+		return p
+	}
+	outputs := []string{Classifier}
+	for _, s := range p.Stages {
+		if !slices.Contains(outputs, s.Output) {
+			outputs = append(outputs, s.Output)
+		}
+	}
+	p.Screen = nil
+	for _, output := range outputs {
+		a := attacks.StandardAPGD(attacks.CE, eps, 1)
+		a.Steps, a.StopWhenBroken = screenSteps, true
+		p.Screen = append(p.Screen, Stage{Output: output, Attack: a, screen: true})
+	}
+	return p
+}
+
+// all are the stages in the order in which they run.
+func (p Protocol) all() []Stage { return slices.Concat(p.Screen, p.Stages) }
+
+// attackName is the attack's name in records. Those of a screen are told from the real ones, which may be the same on the same output.
+func (s Stage) attackName() string {
+	if s.screen {
+		return "screen-" + s.Attack.Name()
+	}
+	return s.Attack.Name()
 }

@@ -11,7 +11,7 @@ import (
 // QuestionOf is the question that a record answers, with its number of images left to the scale: [NewJob] on the same data, weights and backend gives a
 // job of the same key.
 func QuestionOf(s record.Spec) (Question, error) {
-	q := Question{Scenario: s.Scenario, Row: s.Row, Column: s.Column, Scale: s.Scale, Eps: s.Eps, Seed: s.Seed}
+	q := Question{Scenario: s.Scenario, Row: s.Row, Column: s.Column, Scale: s.Scale, Eps: s.Eps, Seed: s.Seed, Screen: s.Settings().Screened, Index: s.Index}
 	var defence struct {
 		Samples int               `json:"samples"`
 		Decides carso.Aggregation `json:"decides"`

@@ -36,6 +36,8 @@ type Question struct {
 	Steps    int     // of every attack; 0: the scale's
 	EoT      int     // gradient draws per step of every attack; 0: the scale's
 	Seed     uint64
+	Screen   bool  // cheap attacks first, see Protocol.Screened
+	Index    []int // pins the images, ascending; Images are then the first ones of these. nil: the first of the set
 	// Decides replaces the aggregation that decides a CARSO row, and that carso-paper attacks, as the reference's other aggregations are; empty: the row's own.
 	Decides carso.Aggregation
 	// Weights opens the weight files; nil: those that ship.
@@ -56,8 +58,13 @@ func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
 	if err != nil {
 		return Job{}, err
 	}
+	if q.Screen {
+		p = p.Screened(q.Eps)
+	}
 	if q.Images == 0 {
-		q.Images = scale.Images
+		if q.Images = scale.Images; q.Index != nil {
+			q.Images = len(q.Index)
+		}
 	}
 	if q.Samples == 0 {
 		q.Samples = paper.Samples
@@ -66,7 +73,8 @@ func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
 		q.Weights = Shipped
 	}
 	// The first thousand images are those of the built-in sample: their records read the same whether or not the whole set is there.
-	if q.Images <= 1000 && set.Len() > 1000 {
+	wanted := record.Spec{Index: q.Index}.Wanted(q.Images)
+	if len(wanted) > 0 && wanted[len(wanted)-1] < 1000 && set.Len() > 1000 {
 		if set, err = set.Head(1000); err != nil {
 			return Job{}, err
 		}
@@ -78,7 +86,7 @@ func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
 	j := Job{Protocol: p, System: sys, Set: set, Images: q.Images}
 	j.Spec = record.Spec{Schema: record.Schema, Scenario: q.Scenario, Row: q.Row, Column: q.Column, Scale: q.Scale,
 		Data: record.Data{Name: set.Name, Split: set.Split, Digest: set.Digest}, Weights: sys.Weights, Eps: q.Eps, Draws: scale.Draws, Seed: q.Seed,
-		Versions: map[string]string{"kit": Kit, "gomlx": GoMLX, "backend": be.Name()}}
+		Versions: map[string]string{"kit": Kit, "gomlx": GoMLX, "backend": be.Name()}, Index: q.Index}
 	if q.Column == "clean" && q.Decides != "" && p.Decides != Classifier {
 		sys.Defence["decides"] = q.Decides // attacked columns say it in their attack
 	}

@@ -112,7 +112,7 @@ func fits(q record.Query, scale Scale) func(record.Spec) bool {
 	bound := cmp.Or(q.Eps, Bound)
 	usual := defaults(q, scale)
 	full := func(s record.Settings) record.Settings {
-		return record.Settings{Decides: cmp.Or(s.Decides, usual.Decides), Samples: cmp.Or(s.Samples, usual.Samples), Steps: cmp.Or(s.Steps, usual.Steps), EoT: cmp.Or(s.EoT, usual.EoT)}
+		return record.Settings{Decides: cmp.Or(s.Decides, usual.Decides), Samples: cmp.Or(s.Samples, usual.Samples), Steps: cmp.Or(s.Steps, usual.Steps), EoT: cmp.Or(s.EoT, usual.EoT), Screened: s.Screened, Pinned: s.Pinned}
 	}
 	want := full(q.Settings)
 	return func(s record.Spec) bool {
@@ -141,6 +141,16 @@ func defaults(q record.Query, scale Scale) record.Settings {
 // best is the run that fills the cells of an evaluation.
 func (b *builder) best(q record.Query) (record.Run, error) {
 	return record.Best(b.runs, record.Query{Scenario: q.Scenario, Row: q.Row, Column: q.Column, Scale: q.Scale}, fits(q, b.scale))
+}
+
+// Find returns the run that fills the cells of an evaluation. Its empty settings are the defaults of its row and scale, as everywhere in tables: runs of
+// ablations are not taken for it.
+func Find(runs []record.Run, q record.Query) (record.Run, error) {
+	scale, err := FindScale(q.Scale)
+	if err != nil {
+		return record.Run{}, err
+	}
+	return (&builder{runs: runs, scale: scale}).best(q)
 }
 
 // find returns the run that fills a cell, or the reason why there is none, and notes what is wrong with the run.

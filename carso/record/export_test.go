@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
+	"reflect"
 	"strings"
 	"testing"
 )
@@ -63,5 +64,20 @@ func TestExport(t *testing.T) {
 	}
 	if n != 6 {
 		t.Errorf("%d lines of JSON", n-1)
+	}
+}
+
+// A column is called the same in all formats.
+func TestExportNames(t *testing.T) {
+	for _, row := range []reflect.Type{reflect.TypeFor[ImageRow](), reflect.TypeFor[PartRow]()} {
+		for _, f := range reflect.VisibleFields(row) {
+			if f.Anonymous {
+				continue
+			}
+			parquet, _, _ := strings.Cut(f.Tag.Get("parquet"), ",")
+			if name := f.Tag.Get("json"); name == "" || name != parquet {
+				t.Errorf("%s.%s is %q in JSON and CSV, %q in Parquet", row.Name(), f.Name, name, parquet)
+			}
+		}
 	}
 }

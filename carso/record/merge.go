@@ -15,7 +15,7 @@ import (
 )
 
 // Merge writes the images of a run, and those that the store's file of its Spec already holds, into that file: by ascending index, a line
-// for the images of each chunk (index / chunk). From all parts of an evaluation that gives the bytes of one uninterrupted process with
+// for the images of each chunk (Spec.Place / chunk). From all parts of an evaluation that gives the bytes of one uninterrupted process with
 // that chunk size, whatever the parts were and in whichever order they came. The file is replaced at once or not at all; the files that
 // the run came from stay. It is an error if a writer holds the file, or if it holds an image with another content.
 func (s *Store) Merge(run Run, chunk int) (Run, error) {
@@ -60,7 +60,7 @@ func (s *Store) Merge(run Run, chunk int) (Run, error) {
 	lines.Reset()
 	for rest := runs[0].Images; len(rest) > 0; {
 		n := 1
-		for n < len(rest) && rest[n].Index/chunk == rest[0].Index/chunk {
+		for n < len(rest) && run.Spec.Place(rest[n].Index)/chunk == run.Spec.Place(rest[0].Index)/chunk {
 			n++
 		}
 		if err := write(rest[:n]); err != nil {
@@ -81,14 +81,14 @@ func (s *Store) Merge(run Run, chunk int) (Run, error) {
 	return runs[0], nil
 }
 
-// Missing lists which of the first n images the run lacks.
+// Missing lists which of the first n images of its Spec the run lacks.
 func (r Run) Missing(n int) []int {
 	have := make(map[int]bool, len(r.Images))
 	for _, im := range r.Images {
 		have[im.Index] = true
 	}
 	var missing []int
-	for i := range n {
+	for _, i := range r.Spec.Wanted(n) {
 		if !have[i] {
 			missing = append(missing, i)
 		}

@@ -30,6 +30,7 @@ import (
 	"io"
 	"math"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -51,6 +52,8 @@ type Spec struct {
 	Draws    int               `json:"draws"`   // fresh scoring passes per image, at least 1
 	Seed     uint64            `json:"seed"`
 	Versions map[string]string `json:"versions,omitempty"` // of this kit, GoMLX, the backend
+	// Index pins the images, ascending positions in the split; nil: the first ones, as many as there are records of.
+	Index []int `json:"index,omitempty"`
 }
 
 // Data names a data set and its decoded content.
@@ -141,6 +144,11 @@ func (s Spec) Validate() error {
 	if s.Draws < 1 {
 		return fmt.Errorf("record: spec.draws is %d: want at least 1", s.Draws)
 	}
+	for k, i := range s.Index {
+		if i < 0 || k > 0 && i <= s.Index[k-1] {
+			return fmt.Errorf("record: spec.index[%d] is %d: want ascending positions of at least 0, each once", k, i)
+		}
+	}
 	for _, f := range []struct {
 		field string
 		value json.RawMessage
@@ -167,6 +175,27 @@ func (s Spec) Key() string {
 	}
 	sum := sha256.Sum256(raw)
 	return hex.EncodeToString(sum[:16])
+}
+
+// Wanted lists the first n images of the evaluation; of pinned ones, all if there are fewer.
+func (s Spec) Wanted(n int) []int {
+	if s.Index != nil {
+		return s.Index[:min(n, len(s.Index))]
+	}
+	all := make([]int, n)
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
+// Place is the position of an image of the split among those of the evaluation, by which chunks are counted.
+func (s Spec) Place(index int) int {
+	if s.Index == nil {
+		return index
+	}
+	place, _ := slices.BinarySearch(s.Index, index)
+	return place
 }
 
 // FileName is the name of the file that holds the Spec's records, like "a-carso-paper-rand-small-0123456789ab.jsonl".

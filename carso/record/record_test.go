@@ -72,6 +72,7 @@ func TestKeyCoversEveryField(t *testing.T) {
 		"Draws":    func(s *Spec) { s.Draws++ },
 		"Seed":     func(s *Spec) { s.Seed = math.MaxUint64 },
 		"Versions": func(s *Spec) { s.Versions["gomlx"] = "0.28.3" },
+		"Index":    func(s *Spec) { s.Index = []int{2, 5} },
 		"Schema":   nil, // another schema is refused altogether
 	}
 	fields := reflect.TypeFor[Spec]()

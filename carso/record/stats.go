@@ -360,6 +360,9 @@ type Settings struct {
 	Samples int    // N, reconstructions per image
 	Steps   int    // of the first attack
 	EoT     int    // gradient draws per step of the first attack
+
+	Screened bool // cheap attacks came first
+	Pinned   bool // the images are a list, not the first ones
 }
 
 // Settings reads them from the Spec's Defence and Attack. Where these are not what package eval writes, it reads nothing.
@@ -370,12 +373,13 @@ func (s Spec) Settings() Settings {
 	}
 	var attack struct {
 		Decides string
+		Screen  []any
 		Stages  []struct{ Attack struct{ Steps, EoT int } }
 	}
 	if json.Unmarshal(s.Defence, &defence) != nil || len(s.Attack) > 0 && json.Unmarshal(s.Attack, &attack) != nil {
-		return Settings{}
+		return Settings{Pinned: s.Index != nil}
 	}
-	is := Settings{Decides: cmp.Or(attack.Decides, defence.Decides), Samples: defence.Samples}
+	is := Settings{Decides: cmp.Or(attack.Decides, defence.Decides), Samples: defence.Samples, Screened: len(attack.Screen) > 0, Pinned: s.Index != nil}
 	if len(attack.Stages) > 0 {
 		is.Steps, is.EoT = attack.Stages[0].Attack.Steps, attack.Stages[0].Attack.EoT
 	}
@@ -396,7 +400,7 @@ func (q Query) Match(s Spec) bool {
 	}
 	have := s.Settings()
 	number := func(want, have int) bool { return want == 0 || want == have }
-	return is(q.Decides, have.Decides) && number(q.Samples, have.Samples) && number(q.Steps, have.Steps) && number(q.EoT, have.EoT)
+	return is(q.Decides, have.Decides) && number(q.Samples, have.Samples) && number(q.Steps, have.Steps) && number(q.EoT, have.EoT) && (!q.Screened || have.Screened) && (!q.Pinned || have.Pinned)
 }
 
 // ErrNone is returned by [Best] if no run is selected.

@@ -280,7 +280,7 @@ func TestQuerySettings(t *testing.T) {
 		Defence: json.RawMessage(`{"purifier":{"cond":1},"samples":4}`),
 		Attack:  json.RawMessage(`{"decides":"count","stages":[{"output":"count","attack":{"kind":"apgd","steps":40,"eot":2}},{"output":"x","attack":{"steps":7}}]}`)}
 	clean := Spec{Scenario: "a", Row: "carso-paper", Column: "clean", Scale: "small", Defence: json.RawMessage(`{"samples":8,"decides":"logit"}`), Attack: json.RawMessage("null")}
-	if got, want := attacked.Settings(), (Settings{"count", 4, 40, 2}); got != want {
+	if got, want := attacked.Settings(), (Settings{Decides: "count", Samples: 4, Steps: 40, EoT: 2}); got != want {
 		t.Errorf("settings %+v, want %+v", got, want)
 	}
 	if got, want := clean.Settings(), (Settings{Decides: "logit", Samples: 8}); got != want {

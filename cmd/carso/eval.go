@@ -33,6 +33,8 @@ func evalCommand(ctx context.Context, args []string) error {
 	fs.StringVar(&q.Scale, "scale", "small", "tiny, quickstart, small, small-full or paper")
 	eps := fs.String("eps", "8", "l_inf bound in 1/255; several separated by commas")
 	fs.IntVar(&q.Images, "images", 0, "the first images of the test set (default: the scale's)")
+	index := fs.String("index", "", "pin the images: a file of positions in the test set, one a line or a JSON list, or such a list itself, like '[3,14,15]'")
+	fs.BoolVar(&q.Screen, "screen", false, "cheap attacks first; the protocol's own attack only what these do not break. Another protocol, under another key")
 	fs.IntVar(&q.Samples, "samples", paper.Samples, "N, reconstructions per image")
 	fs.IntVar(&q.Steps, "steps", 0, "steps of every attack (default: the scale's)")
 	fs.IntVar(&q.EoT, "eot", 0, "gradient draws per step of every attack (default: the scale's)")
@@ -41,6 +43,7 @@ func evalCommand(ctx context.Context, args []string) error {
 	records := fs.String("records", recordsDir, "folder of the records")
 	weights := fs.String("weights", "", "folder of the weight files (default: those that ship)")
 	chunk := fs.Int("chunk", 25, "images per record: at most this much work of each worker is lost at a kill")
+	batch := fs.Int("batch", 0, "images in the largest compiled step (default 16); less takes less memory, and changes results only by the rounding of sums")
 	workers := fs.Int("workers", 2, "chunks under way at once")
 	part := fs.String("shard", "", "part of the images, 0/8 to 7/8, into a file of its own; auto: that of a Slurm array task or a Kubernetes Indexed Job; carso merge joins them")
 	plan := fs.Bool("plan", false, "say what would be computed, and how long that takes at the rate of -rate or of the last evaluation like it, and compute nothing")
@@ -48,16 +51,33 @@ func evalCommand(ctx context.Context, args []string) error {
 	until := fs.Float64("until", 0, "stop when the 95 % interval of the accuracy so far is at most so many percentage points wide; 0: evaluate all images")
 	form := fs.String("progress", "text", "on standard error: text, a line that is rewritten; json, a line a chunk; none")
 	checked := fs.Int("check", 0, "also check on so many images whether the attacks can be believed, and keep the findings beside the records")
+	save := fs.String("save-images", "", "folder that also gets the adversarial images, as float32 and in 8 bits, which are then judged again")
+	rescore := fs.String("rescore", "", "judge the images saved in this folder again, by the row and seed given (default: those that made them), and evaluate nothing else")
 	again := fs.Bool("again", false, "run also what the program's own records already answer")
 	dir := fs.String("data", "", "folder or archive of the data set (default $"+data.Env+", then build/data, then the built-in sample)")
 	if err := parse(fs, args); err != nil {
 		return err
 	}
+	if *batch < 0 {
+		return fmt.Errorf("-batch %d: want a number of images, or 0 for the default", *batch)
+	}
 	shard, err := eval.ParseShard(*part, os.Getenv)
 	if err != nil {
 		return err
 	}
-	q.Decides = carso.Aggregation(*decides)
+	if *index != "" {
+		if q.Index, err = eval.ReadIndex(*index); err != nil {
+			return err
+		}
+	}
+	if *rescore != "" {
+		if q, err = rescoreQuestion(*rescore, q, fs); err != nil {
+			return err
+		}
+	}
+	if *decides != "" {
+		q.Decides = carso.Aggregation(*decides)
+	}
 	if *weights != "" {
 		q.Weights = carso.Folder(*weights)
 	}
@@ -84,6 +104,13 @@ func evalCommand(ctx context.Context, args []string) error {
 			return err
 		}
 	}
+	if *rescore != "" {
+		job, err := eval.NewJob(be, q, set)
+		if err != nil {
+			return err
+		}
+		return tellRescored(ctx, os.Stdout, be, job, *rescore)
+	}
 	for _, q.Column = range strings.Split(*column, ",") {
 		for _, text := range strings.Split(*eps, ",") {
 			if _, err := fmt.Sscan(text, &q.Eps); err != nil {
@@ -96,8 +123,12 @@ func evalCommand(ctx context.Context, args []string) error {
 			}
 			fmt.Printf("%s/%s/%s/%s eps %s/255: %d images, key %.12s\n", q.Scenario, q.Row, q.Column, q.Scale, text, job.Images, job.Spec.Key())
 			run, answered := eval.Answered(known, job)
-			if !answered {
-				o := eval.Options{Chunk: *chunk, Workers: *workers, Shard: shard, Until: *until}
+			saves := *save != "" && len(job.Protocol.Stages) > 0
+			if !answered || saves {
+				o := eval.Options{Chunk: *chunk, Workers: *workers, Shard: shard, Until: *until, Buckets: eval.Buckets(*batch)}
+				if saves {
+					o.Save = *save
+				}
 				if err := tellPlan(job, store, o, *records, *images); err != nil {
 					return err
 				}
@@ -111,6 +142,9 @@ func evalCommand(ctx context.Context, args []string) error {
 				o.Progress = progress.tell
 				run, err = eval.Run(ctx, be, store, job, o)
 				progress.end()
+				if mb := peakMemory(); mb > 0 {
+					fmt.Fprintf(os.Stderr, "  peak memory of this process so far: %d MB\n", mb)
+				}
 				if r := rate(progress.latest); r > 0 {
 					err = errors.Join(err, remember(*records, job.Spec, r))
 				}
@@ -119,6 +153,11 @@ func evalCommand(ctx context.Context, args []string) error {
 				}
 			}
 			summary(os.Stdout, run)
+			if saves && !*plan {
+				if err := tellRescored(ctx, os.Stdout, be, job, eval.SavedFolder(*save, job.Spec)); err != nil {
+					return err
+				}
+			}
 			if *checked > 0 && !*plan {
 				if err := keepFindings(ctx, os.Stdout, be, job, *checked, *records); err != nil {
 					return err
@@ -147,6 +186,51 @@ func tellPlan(job eval.Job, store *record.Store, o eval.Options, dir string, rat
 	return nil
 }
 
+// rescoreQuestion is the question whose defence judges saved images: that of the evaluation that made them, but for what the flags say. It attacks nothing.
+func rescoreQuestion(dir string, given eval.Question, fs *flag.FlagSet) (eval.Question, error) {
+	spec, err := eval.SavedSpec(dir)
+	if err != nil {
+		return given, err
+	}
+	q, err := eval.QuestionOf(spec)
+	if err != nil {
+		return given, err
+	}
+	fs.Visit(func(f *flag.Flag) {
+		switch f.Name {
+		case "scenario":
+			q.Scenario = given.Scenario
+		case "row":
+			q.Row = given.Row
+		case "scale":
+			q.Scale = given.Scale
+		case "samples":
+			q.Samples = given.Samples
+		case "seed":
+			q.Seed = given.Seed
+		}
+	})
+	q.Column, q.Screen, q.Index, q.Steps, q.EoT = "clean", false, nil, 0, 0
+	return q, nil
+}
+
+// tellRescored judges saved images and prints both verdicts.
+func tellRescored(ctx context.Context, w io.Writer, be compute.Backend, job eval.Job, dir string) error {
+	r, err := eval.Rescore(ctx, be, job, dir, eval.Options{})
+	if err != nil {
+		return err
+	}
+	whole, bytes := r.Estimates()
+	for _, form := range []struct {
+		name string
+		record.Estimate
+	}{{"float32", whole}, {"8-bit", bytes}} {
+		fmt.Fprintf(w, "  saved %-8s %6.2f %% [%.2f, %.2f]  n %d, one fresh pass of %s, seed %d\n", form.name, form.Value, form.Lo, form.Hi, form.N, job.Spec.Row, job.Spec.Seed)
+	}
+	fmt.Fprintf(w, "  verdicts: %s\n", r.File)
+	return nil
+}
+
 // keepFindings checks the attacks on a job and writes the findings beside its records.
 func keepFindings(ctx context.Context, w io.Writer, be compute.Backend, job eval.Job, images int, dir string) error {
 	report, err := eval.Findings(ctx, be, job, images, checks.Options{})
@@ -159,18 +243,6 @@ func keepFindings(ctx context.Context, w io.Writer, be compute.Backend, job eval
 	}
 	fmt.Fprintf(w, "  checks: %d failed %v, %d warned; %s\n", len(report.Named(checks.Fail)), report.Named(checks.Fail), len(report.Named(checks.Warn)), file)
 	return nil
-}
-
-func testSet(dir string) (*data.Set, string, error) {
-	if dir == "" {
-		return data.TestSet(".")
-	}
-	where, err := data.Find("cifar10", dir, ".")
-	if err != nil {
-		return nil, "", err
-	}
-	set, err := data.OpenCIFAR10(where, "test")
-	return set, where, err
 }
 
 func summary(w io.Writer, run record.Run) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -80,7 +81,9 @@ func mergedReport(w io.Writer, dir string, from, merged record.Run, images, chun
 		if err != nil {
 			return 0, err
 		}
-		images = scale.Images
+		if images = scale.Images; merged.Spec.Index != nil {
+			images = len(merged.Spec.Index)
+		}
 	}
 	fmt.Fprintf(w, "%s: %d images, from %d files\n", filepath.Join(dir, merged.File), len(merged.Images), len(from.Files))
 	if from.Torn {
@@ -120,6 +123,16 @@ func evalLine(s record.Spec, dir string, images, chunk int) (string, error) {
 	}
 	if q.Decides != "" {
 		line += " -decides " + string(q.Decides)
+	}
+	if q.Screen {
+		line += " -screen"
+	}
+	if q.Index != nil {
+		text, err := json.Marshal(q.Index)
+		if err != nil {
+			return "", err
+		}
+		line += " -index '" + string(text) + "'"
 	}
 	return fmt.Sprintf("%s -chunk %d -again -records %s", line, chunk, dir), nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"carsokit/carso"
@@ -23,6 +24,7 @@ type trainFlags struct {
 	scenario, scale, out, data, weights string
 	plain, frozenBN                     bool
 	epsMultiplier                       float64
+	recipe                              string
 }
 
 func trainCommand(ctx context.Context, args []string) error {
@@ -35,6 +37,7 @@ func trainCommand(ctx context.Context, args []string) error {
 	fs.StringVar(&f.scale, "scale", "small", "tiny, small, or paper: the reference's recipe at full size")
 	fs.StringVar(&f.out, "out", "", "folder of the run's state and curve (default build/train/...)")
 	fs.StringVar(&f.data, "data", "", "folder or archive of the data set (default $"+data.Env+", then build/data)")
+	fs.StringVar(&f.recipe, "recipe", "", `what differs from the scale's recipe, in JSON, e.g. '{"epochs": 2, "config": {"cond": 64}}'; the run's recipe is in its state and weights`)
 	if args[0] == "classifier" {
 		fs.BoolVar(&f.plain, "plain", false, "train without an adversary, for the sanity row")
 		fs.BoolVar(&f.frozenBN, "frozen-bn", false, "with -plain -scale paper: repeat the reference's mistake of freezing BatchNorm's statistics after the first epoch")
@@ -90,8 +93,31 @@ func purifierRecipe(f trainFlags, s carso.Scenario, net models.WRN) (r carso.Rec
 	return r, err
 }
 
+// override changes those fields of a recipe that the JSON text names.
+func override(recipe any, text string) error {
+	if text == "" {
+		return nil
+	}
+	before, err := json.Marshal(recipe)
+	if err != nil {
+		return err
+	}
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(recipe); err != nil {
+		return fmt.Errorf("-recipe %s: %w; a recipe is %s", text, err, before)
+	}
+	if d.More() {
+		return fmt.Errorf("-recipe %s: there is more after the first value; give one JSON object", text)
+	}
+	return nil
+}
+
 func trainClassifier(ctx context.Context, f trainFlags, s carso.Scenario, set *data.Set) error {
 	recipe, err := classifierRecipe(f, s)
+	if err == nil {
+		err = override(&recipe, f.recipe)
+	}
 	if err != nil {
 		return err
 	}
@@ -121,6 +147,9 @@ func trainPurifier(ctx context.Context, f trainFlags, s carso.Scenario, set *dat
 		return err
 	}
 	recipe, err := purifierRecipe(f, s, net)
+	if err == nil {
+		err = override(&recipe, f.recipe)
+	}
 	if err != nil {
 		return err
 	}
@@ -190,6 +219,9 @@ func export(_ context.Context, args []string) error {
 	for _, c := range []struct{ from, to string }{{*classifier, s.Classifier}, {*plain, s.Plain}} {
 		if c.from == "" {
 			continue
+		}
+		if c.to == "" {
+			return fmt.Errorf("-plain %s: scenario %s has no plain classifier", c.from, s.ID)
 		}
 		conversion := checkpoints.Conversion{DType: "F16"}
 		if *full {

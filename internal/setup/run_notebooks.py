@@ -5,7 +5,6 @@
 The executed notebook, and with --html a page to read, is written even when a cell fails. Without --out it replaces the input.
 """
 import argparse
-import html
 import os
 import pathlib
 import re
@@ -14,6 +13,8 @@ import time
 
 import nbformat
 from nbclient import NotebookClient
+
+import pages
 
 # GoNB reports a failed `!command`, a failed `%%bash` and an unknown `%command` on stderr only: the cell itself passes.
 BAD = re.compile(r"exit status \d+|signal: \w+|unknown or not implemented|GoNB Error|failed to write to GoNB pipe")
@@ -49,19 +50,11 @@ def report(path, nb, i, text):
 
 
 def write_html(nb, path):
-    from nbconvert import HTMLExporter
-
-    body, _ = HTMLExporter(exclude_input_prompt=True, exclude_output_prompt=True).from_notebook_node(
-        nb, resources={"metadata": {"name": path.stem}})
-    # The template does not know the pictures' descriptions.
-    for output in (o for c in nb.cells for o in c.get("outputs", [])):
-        png = output.get("data", {}).get("image/png", "").replace("\n", "")
-        alt = output.get("metadata", {}).get("image/png", {}).get("alt", "")
-        at = body.find(png) if png and alt else -1
-        if at >= 0:
-            tag = body.rfind("<img", 0, at)
-            body = body[:tag] + re.sub(r'alt="[^"]*"', lambda _: f'alt="{html.escape(alt)}"', body[tag:at]) + body[at:]
-    path.write_text(body)
+    body = pages.notebook(nb)
+    text = pages.page(path.stem, body)
+    if outside := pages.loaded(text):
+        raise ValueError(f"{path} would load {outside}")
+    path.write_text(text)
 
 
 def run(path, out, args):

@@ -96,3 +96,61 @@ func TestScriptsParse(t *testing.T) {
 		t.Errorf("an unknown part is accepted: %v: %s", err, out)
 	}
 }
+
+// notebookPython is the interpreter that set-up of the notebooks installed.
+func notebookPython(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join("..", "..", ".venv", "bin", "python")
+	if err := exec.Command(path, "-c", "import mistune, nbformat, pygments").Run(); err != nil {
+		t.Skip("set-up of the notebooks has not run: ", err)
+	}
+	return path
+}
+
+// The book holds every notebook, and no page of it loads anything from elsewhere: book.py checks that, and so does this.
+func TestBookIsClosed(t *testing.T) {
+	python, out := notebookPython(t), t.TempDir()
+	if text, err := exec.Command(python, "book.py", out).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	notebooks, err := filepath.Glob(filepath.Join("..", "..", "notebooks", "*.ipynb"))
+	if err != nil || len(notebooks) == 0 {
+		t.Fatal("no notebooks", err)
+	}
+	index, err := os.ReadFile(filepath.Join(out, "index.html"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range notebooks {
+		name := strings.TrimSuffix(filepath.Base(path), ".ipynb") + ".html"
+		text, err := os.ReadFile(filepath.Join(out, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(index, []byte(`href="`+name+`"`)) {
+			t.Errorf("the book does not lead to %s", name)
+		}
+		for _, bad := range []string{`src="http`, `src="//`, "<link", "url(http", "@import"} {
+			if bytes.Contains(text, []byte(bad)) {
+				t.Errorf("%s holds %s", name, bad)
+			}
+		}
+	}
+}
+
+func TestPagesFindWhatIsOutside(t *testing.T) {
+	python := notebookPython(t)
+	for text, want := range map[string]string{
+		`<img src="data:image/png;base64,AA"><a href="https://example.org">x</a>`: "[]",
+		`<img alt="a" src="https://example.org/a.png">`:                           "['https://example.org/a.png']",
+		`<script src=//example.org/a.js></script>`:                                "['//example.org/a.js']",
+		`<link rel="stylesheet" href="a.css">`:                                    "['a.css']",
+		`<style>a { background: url('https://example.org/b') }</style>`:           "['https://example.org/b']",
+		`<script type="application/json">{"a": "url(https://x)"}</script>`:        "[]",
+	} {
+		got, err := exec.Command(python, "-c", "import sys, pages; print(pages.loaded(sys.argv[1]))", text).CombinedOutput()
+		if err != nil || strings.TrimSpace(string(got)) != want {
+			t.Errorf("%s: %s, %v, want %s", text, got, err, want)
+		}
+	}
+}

@@ -1,0 +1,156 @@
+package eval
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+
+	"carsokit/carso/paper"
+	"carsokit/carso/record"
+	"carsokit/plots"
+
+	"github.com/go-echarts/go-echarts/v2/charts"
+)
+
+// TableBars draws columns of a table, a series each, over its rows whose ID begins with prefix and that hold a number of ours. What is published for a column
+// stands beside it.
+func TableBars(t paper.Table, title, prefix string, columns ...string) *charts.Bar {
+	var names []string
+	var series []plots.Series
+	for _, id := range columns {
+		series = append(series, plots.Series{Name: id})
+	}
+	published, any := make([]plots.Series, len(columns)), make([]bool, len(columns))
+	for i, row := range t.Rows {
+		cells := make([]paper.Cell, len(columns))
+		filled := false
+		for j, c := range t.Columns {
+			for k, id := range columns {
+				if c.ID == id {
+					cells[k] = t.Cells[i][j]
+					filled = filled || cells[k].Reason == ""
+				}
+			}
+		}
+		if !strings.HasPrefix(row.ID, prefix) || !filled {
+			continue
+		}
+		_, name, _ := strings.Cut(row.Title, ": ")
+		names = append(names, cmp.Or(name, row.Title))
+		for k, c := range cells {
+			ours, theirs := plots.Point{Y: math.NaN()}, plots.Point{Y: math.NaN()}
+			if c.Reason == "" {
+				ours = plots.Point{Y: c.Value, Lo: c.Lo, Hi: c.Hi}
+			}
+			if c.Published.Known {
+				theirs, any[k] = plots.Point{Y: c.Published.Value}, true
+			}
+			series[k].Points = append(series[k].Points, ours)
+			published[k].Points = append(published[k].Points, theirs)
+		}
+	}
+	for k, p := range published {
+		if any[k] {
+			p.Name = columns[k] + ", the paper, full scale"
+			series = append(series, p)
+		}
+	}
+	return plots.Bars(fmt.Sprintf("%s, scale %s", title, t.Scale), "", "accuracy (%)", names, series)
+}
+
+// TableCurves reads a column of an ablation off its table, a series per row of the main table over the value of the setting. What has no record is left out.
+func TableCurves(t paper.Table, column string) []plots.Series {
+	var series []plots.Series
+	for i, row := range t.Rows {
+		parts := strings.Split(row.ID, "/") // scenario, row, setting-value
+		value, err := strconv.ParseFloat(row.ID[strings.LastIndexByte(row.ID, '-')+1:], 64)
+		if len(parts) != 3 || err != nil {
+			continue
+		}
+		name := column + " of " + parts[1]
+		if len(series) == 0 || series[len(series)-1].Name != name {
+			series = append(series, plots.Series{Name: name})
+		}
+		for j, c := range t.Columns {
+			if cell := t.Cells[i][j]; c.ID == column && cell.Reason == "" {
+				s := &series[len(series)-1]
+				s.Points = append(s.Points, plots.Point{X: value, Y: cell.Value, Lo: cell.Lo, Hi: cell.Hi})
+			}
+		}
+	}
+	return series
+}
+
+// fateColours: blue is what robustness would be, vermilion what only looks like it.
+var fateColours = map[record.Fate]string{record.SurvivedFinite: "#0072B2", record.SurvivedNaN: "#D55E00", record.SurvivedZero: "#E69F00", record.Broken: "#999999", record.WrongBefore: "#DDDDDD"}
+
+func fateSeries() []plots.Series {
+	var series []plots.Series
+	for _, f := range record.Fates() {
+		series = append(series, plots.Series{Name: f.String(), Color: fateColours[f]})
+	}
+	return series
+}
+
+// FateBars draws a bar per run: what became of its images, in percent.
+func FateBars(title string, names []string, runs []record.Run) *charts.Bar {
+	series := fateSeries()
+	for _, r := range runs {
+		count := make([]int, len(series))
+		for _, f := range r.Fates() {
+			count[f]++
+		}
+		for k, n := range count {
+			series[k].Points = append(series[k].Points, plots.Point{Y: 100 * float64(n) / float64(max(1, len(r.Images)))})
+		}
+	}
+	return plots.Stacked(title, "share of the images (%)", names, series)
+}
+
+// FateMosaic draws a square per image of a run, in the order of the test set, coloured by what became of it.
+func FateMosaic(title string, r record.Run, columns int) *charts.Scatter {
+	var items []string
+	var kind []int
+	for i, f := range r.Fates() {
+		items = append(items, fmt.Sprintf("image %d", r.Images[i].Index))
+		kind = append(kind, int(f))
+	}
+	return plots.Mosaic(title, columns, fateSeries(), items, kind)
+}
+
+// Transfer draws how much attacks share: of the images that the attack of a row breaks, the percentage that the attack of a column breaks, too, over the images
+// that both runs hold and that are right initially in both.
+func Transfer(title string, names []string, runs []record.Run) *charts.HeatMap {
+	broken := make([]map[int]bool, len(runs))
+	for k, r := range runs {
+		broken[k] = map[int]bool{}
+		for _, im := range r.Images {
+			if im.Initial {
+				broken[k][im.Index] = im.Broken != ""
+			}
+		}
+	}
+	values := make([][]float64, len(runs))
+	for a := range runs {
+		for b := range runs {
+			n, too := 0, 0
+			for image, is := range broken[a] {
+				other, both := broken[b][image]
+				if is && both {
+					n++
+					if other {
+						too++
+					}
+				}
+			}
+			v := math.NaN()
+			if n > 0 {
+				v = math.Round(100 * float64(too) / float64(n))
+			}
+			values[a] = append(values[a], v)
+		}
+	}
+	return plots.HeatMap(title, names, names, values, 0, 100)
+}

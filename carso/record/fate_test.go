@@ -1,0 +1,35 @@
+package record
+
+import (
+	"slices"
+	"testing"
+)
+
+func TestFates(t *testing.T) {
+	part := func(p Part) []Part { p.Attack, p.Output = "apgd-ce", "peel"; return []Part{p} }
+	r := Run{Images: []Image{
+		{Initial: true, Parts: part(Part{})},
+		{Initial: true, Parts: part(Part{NaNStart: true, ZeroStart: true})},
+		{Initial: true, Parts: part(Part{ZeroStart: true})},
+		{Initial: true, Parts: part(Part{NaNStart: true}), Broken: "apgd-dlr/peel"},
+		{Initial: false},
+		{Initial: true},
+	}}
+	want := []Fate{SurvivedFinite, SurvivedNaN, SurvivedZero, Broken, WrongBefore, WrongBefore}
+	if got := r.Fates(); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	// Survivors are those of the accounting.
+	a, n := r.Account(r.PartIDs()[0], true), map[Fate]int{}
+	for _, f := range r.Fates() {
+		n[f]++
+	}
+	if n[SurvivedNaN] != a.NaN.Survived || n[SurvivedZero] != a.Zero.Survived || n[SurvivedFinite] != a.Usable.Survived {
+		t.Errorf("%v, the accounting says %+v", n, a)
+	}
+	for _, f := range Fates() {
+		if f.String() == "" {
+			t.Errorf("fate %d has no name", f)
+		}
+	}
+}
