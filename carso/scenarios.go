@@ -33,15 +33,12 @@ func Scenarios() []Scenario {
 	var all []Scenario
 	for _, d := range []struct {
 		id, dataset, stem string
-		plain             bool // the paper has no plain classifier of TinyImageNet-200
+		quater            bool // of c the paper has no variants
 	}{{"a", "cifar10", "cifar_10", true}, {"b", "cifar100", "cifar_100", true}, {"c", "tinyimagenet", "tinyimagenet_200", false}} {
 		stem := "wrn_10_2_" + d.stem + "_small"
-		s := Scenario{ID: d.id, Dataset: d.dataset, Classifier: stem + ".safetensors", Stem: stem}
-		if d.plain {
-			s.Plain = "wrn_10_1_" + d.stem + "_plain.safetensors"
-		}
+		s := Scenario{ID: d.id, Dataset: d.dataset, Classifier: stem + ".safetensors", Plain: "wrn_10_1_" + d.stem + "_plain.safetensors", Stem: stem}
 		all = append(all, s)
-		if d.plain {
+		if d.quater {
 			s.ID, s.Final = d.id+"_quater", s.Plain
 			all = append(all, s)
 		}
@@ -220,7 +217,7 @@ func SmallRecipe(dataset, scale string, base models.WRN) (Recipe, error) {
 		r.Config.Taps, r.Config.Cond, r.Config.Channels = lastConvolutions(r.Config), 96, 64
 		r.Epochs, r.ScheduleEvery, r.Fraction, r.EpsMultiplier = 5, 10, 0.15, EpsMultiplier(base.Std)
 	case "tinyimagenet":
-		r.Config.Taps = lastConvolutions(r.Config)
+		r.Config.Taps, r.Config.Channels = lastConvolutions(r.Config), 80
 		r.Epochs, r.Batch, r.ScheduleEvery, r.Fraction, r.EpsMultiplier = 2, 64, 16, 0.01, EpsMultiplier(base.Std)
 	default:
 		return Recipe{}, fmt.Errorf("no purifier recipe for data set %q: there are those of cifar10, cifar100 and tinyimagenet", dataset)

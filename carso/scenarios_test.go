@@ -194,13 +194,11 @@ func TestSmallScenarios(t *testing.T) {
 				f.Close()
 			}
 		}
-		if s.Plain != "" {
-			net, err := models.SmallRecipe(s.Dataset, "small", true)
-			if err != nil {
-				t.Fatal(err)
-			}
-			count(s.Plain, net.Net.Params())
+		plain, err := models.SmallRecipe(s.Dataset, "small", true)
+		if err != nil {
+			t.Fatal(err)
 		}
+		count(s.Plain, plain.Net.Params())
 	}
 	total := 0
 	for file, n := range numbers {

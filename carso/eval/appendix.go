@@ -277,15 +277,8 @@ func classifierSheet(scale string) (paper.Sheet, error) {
 		all = []trained{{"plain, CIFAR-10", models.PaperPlainRecipe(models.CIFAR10WRN(28, 10), false)}, {"plain, CIFAR-100", models.PaperPlainRecipe(models.CIFAR100WRN(28, 10), false)}}
 	} else {
 		for _, p := range paper.Scenarios() {
-			s, err := carso.FindScenario(p.ID, scale)
-			if err != nil {
-				return sheet, err
-			}
 			for _, plain := range []bool{false, true} {
-				if plain && s.Plain == "" {
-					continue
-				}
-				r, err := models.SmallRecipe(s.Dataset, "small", plain)
+				r, err := models.SmallRecipe(p.Dataset, "small", plain)
 				if err != nil {
 					return sheet, err
 				}
