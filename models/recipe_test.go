@@ -77,7 +77,7 @@ func TestStride(t *testing.T) {
 		t.Errorf("%v, not %v", big.Taps(), small.Taps())
 	}
 	net := WRN{Depth: 10, Width: 1, Classes: 4, Size: 16, Stride: 2, Std: [3]float32{1, 1, 1}, BNMomentum: 0.1}
-	tr, err := NewTrainer(goldentest.Go(t), Recipe{Net: net, Epochs: 1, Batch: 4, PeakLR: 0.1}, noise(8, 4, 16), "")
+	tr, err := NewTrainer(goldentest.Go(t), Recipe{Net: net, Epochs: 1, Batch: 4, PeakLR: 0.1}, noise(8, 4, 16), nil, "")
 	if err != nil {
 		t.Fatal(err)
 	}

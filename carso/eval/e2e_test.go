@@ -76,7 +76,7 @@ func TestEndToEnd(t *testing.T) {
 	classifier := func(name string, stop bool) string {
 		out := filepath.Join(dir, name)
 		if stop {
-			tr, err := models.NewTrainer(be, recipe, train, out)
+			tr, err := models.NewTrainer(be, recipe, train, nil, out)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -85,7 +85,7 @@ func TestEndToEnd(t *testing.T) {
 				t.Fatalf("an interrupted training returned %v", err)
 			}
 		}
-		tr, err := models.NewTrainer(be, recipe, train, out)
+		tr, err := models.NewTrainer(be, recipe, train, nil, out)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -294,7 +294,7 @@ func TestOtherScenarios(t *testing.T) {
 			set.Labels[i] = int32(random.IntN(recipe.Net.Classes))
 		}
 		dir, weights := t.TempDir(), t.TempDir()
-		f, err := models.NewTrainer(be, recipe, set, "")
+		f, err := models.NewTrainer(be, recipe, set, nil, "")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,7 +24,7 @@ type trainFlags struct {
 	scenario, scale, out, data, weights string
 	plain, frozenBN                     bool
 	epsMultiplier                       float64
-	recipe                              string
+	recipe, method, extra               string
 }
 
 func trainCommand(ctx context.Context, args []string) error {
@@ -40,6 +40,8 @@ func trainCommand(ctx context.Context, args []string) error {
 	fs.StringVar(&f.recipe, "recipe", "", `what differs from the scale's recipe, in JSON, e.g. '{"epochs": 2, "config": {"cond": 64}}'; the run's recipe is in its state and weights`)
 	if args[0] == "classifier" {
 		fs.BoolVar(&f.plain, "plain", false, "train without an adversary, for the sanity row")
+		fs.StringVar(&f.method, "method", "", "adversary, instead of the recipe's: "+strings.Join(models.Methods(), ", "))
+		fs.StringVar(&f.extra, "extra", "", ".npz of further images and labels (arrays image and label), of which every batch takes the recipe's extra_share (default 0.5)")
 		fs.BoolVar(&f.frozenBN, "frozen-bn", false, "with -plain -scale paper: repeat the reference's mistake of freezing BatchNorm's statistics after the first epoch")
 	} else {
 		fs.StringVar(&f.weights, "weights", "", "folder of the classifier's file (default: the one that ships)")
@@ -60,6 +62,9 @@ func trainCommand(ctx context.Context, args []string) error {
 		name := args[0] + "-" + f.scenario + "-" + f.scale
 		if f.plain {
 			name += "-plain"
+		}
+		if f.method != "" {
+			name += "-" + f.method
 		}
 		f.out = filepath.Join("build", "train", name)
 	}
@@ -115,6 +120,17 @@ func override(recipe any, text string) error {
 
 func trainClassifier(ctx context.Context, f trainFlags, s carso.Scenario, set *data.Set) error {
 	recipe, err := classifierRecipe(f, s)
+	if err == nil && f.method != "" {
+		recipe, err = recipe.WithMethod(f.method)
+	}
+	var extra *data.Set
+	if err == nil && f.extra != "" {
+		recipe.ExtraShare = 0.5
+		var d data.Dataset
+		if d, err = data.Lookup(s.Dataset); err == nil {
+			extra, err = d.OpenNPZ(f.extra, "extra")
+		}
+	}
 	if err == nil {
 		err = override(&recipe, f.recipe)
 	}
@@ -125,7 +141,7 @@ func trainClassifier(ctx context.Context, f trainFlags, s carso.Scenario, set *d
 	if err != nil {
 		return err
 	}
-	t, err := models.NewTrainer(be, recipe, set, f.out)
+	t, err := models.NewTrainer(be, recipe, set, extra, f.out)
 	if err != nil {
 		return err
 	}

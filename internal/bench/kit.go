@@ -59,7 +59,7 @@ func (k *Kit) at(width, batch int) (*networks, error) {
 	}
 	recipe.Net, recipe.Batch, recipe.HeldOut = models.CIFAR10WRN(10, width), batch, 100
 	n := &networks{alone: map[int]*attacks.Oracle{}, whole: map[int]*attacks.Oracle{}, labels: map[string][]int32{}}
-	if n.classifier, err = models.NewTrainer(k.be, recipe, k.set, dir); err != nil {
+	if n.classifier, err = models.NewTrainer(k.be, recipe, k.set, nil, dir); err != nil {
 		return nil, err
 	}
 	// The purifier and the attacks want the classifier as a file.
