@@ -162,17 +162,18 @@ type Trainer struct {
 	// Warning is what was wrong with the newest saved state, when an older one had to be used.
 	Warning string
 
-	backend compute.Backend
-	loader  *data.Loader
-	extra   *data.Loader // nil: there is no further data
-	held    *data.Set
-	step    int
-	since   tally
-	exec    *model.Exec
-	frozen  *model.Exec // the step with frozen BatchNorm
-	start   []float32   // the random start of the attack, in [-1,1]
-	x       []float32
-	y       []int32
+	backend  compute.Backend
+	loader   *data.Loader
+	extra    *data.Loader // nil: there is no further data
+	held     *data.Set
+	step     int
+	since    tally
+	exec     *model.Exec
+	frozen   *model.Exec // the step with frozen BatchNorm
+	sharding *sharding   // nil: one device
+	start    []float32   // the random start of the attack, in [-1,1]
+	x        []float32
+	y        []int32
 }
 
 // trainState is what a checkpoint says of itself.
@@ -350,10 +351,7 @@ func (t *Trainer) Advance(ctx context.Context) (loss, correct float64, err error
 	if t.Recipe.FrozenBN && t.step >= per {
 		exec = t.frozen
 	}
-	out, err := exec.Call(in[0], in[1], in[2], in[3])
-	for _, v := range in {
-		v.MustFinalizeAll()
-	}
+	out, err := t.call(exec, in)
 	if err != nil {
 		return 0, 0, fmt.Errorf("training step %d: %w", t.step, err)
 	}

@@ -24,6 +24,7 @@ type trainFlags struct {
 	scenario, scale, out, data, weights string
 	plain, frozenBN                     bool
 	epsMultiplier                       float64
+	devices                             int
 	recipe, method, extra               string
 }
 
@@ -41,6 +42,7 @@ func trainCommand(ctx context.Context, args []string) error {
 	if args[0] == "classifier" {
 		fs.BoolVar(&f.plain, "plain", false, "train without an adversary, for the sanity row")
 		fs.StringVar(&f.method, "method", "", "adversary, instead of the recipe's: "+strings.Join(models.Methods(), ", "))
+		fs.IntVar(&f.devices, "devices", 1, "how many of the backend's devices share every batch; the result differs in roundings only")
 		fs.StringVar(&f.extra, "extra", "", ".npz of further images and labels (arrays image and label), of which every batch takes the recipe's extra_share (default 0.5)")
 		fs.BoolVar(&f.frozenBN, "frozen-bn", false, "with -plain -scale paper: repeat the reference's mistake of freezing BatchNorm's statistics after the first epoch")
 	} else {
@@ -142,6 +144,9 @@ func trainClassifier(ctx context.Context, f trainFlags, s carso.Scenario, set *d
 		return err
 	}
 	t, err := models.NewTrainer(be, recipe, set, extra, f.out)
+	if err == nil {
+		err = t.UseDevices(f.devices)
+	}
 	if err != nil {
 		return err
 	}
