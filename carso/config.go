@@ -44,6 +44,11 @@ func (c Config) Validate() error {
 	if len(c.Taps) > 0 && len(c.taps()) != len(c.Taps) {
 		return fmt.Errorf("purifier: taps %v: %s has only %v in this order", c.Taps, c.Base, c.Base.Taps())
 	}
+	for _, t := range c.taps() {
+		if least := 2*c.compressorBlocks() + 1; min(t.H, t.W) < least {
+			return fmt.Errorf("purifier: taps: %s of %s is %dx%d, and a compressor takes maps of at least %dx%d: leave it out", t.Name, c.Base, t.H, t.W, least, least)
+		}
+	}
 	return nil
 }
 

@@ -17,7 +17,7 @@ func TestEndToEndTraining(t *testing.T) {
 	base := models.CIFAR10WRN(10, 1)
 	const n, side = 16, 32
 	set, file := noise(t, base, n)
-	r, err := SmallRecipe("tiny", base)
+	r, err := SmallRecipe("cifar10", "tiny", base)
 	if err != nil {
 		t.Fatal(err)
 	}

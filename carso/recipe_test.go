@@ -85,7 +85,7 @@ func TestBatchComposition(t *testing.T) {
 	const n, processes, side = 10, 2, 32
 	base := models.CIFAR10WRN(10, 1)
 	set, file := noise(t, base, 40)
-	r, err := SmallRecipe("tiny", base)
+	r, err := SmallRecipe("cifar10", "tiny", base)
 	if err != nil {
 		t.Fatal(err)
 	}

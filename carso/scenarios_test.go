@@ -1,6 +1,7 @@
 package carso
 
 import (
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"math"
@@ -10,6 +11,8 @@ import (
 
 	"carsokit/checkpoints"
 	"carsokit/internal/goldentest"
+	"carsokit/internal/nn"
+	"carsokit/models"
 
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -137,8 +140,82 @@ func TestMissingWeights(t *testing.T) {
 	if _, err := Folder(t.TempDir()).Open("cifar10_a3_b10_t4_20m_w.safetensors"); err == nil || !strings.Contains(err.Error(), "carso checkpoint get cifar10_a3_b10_t4_20m_w`") {
 		t.Errorf("a missing classifier: %v", err)
 	}
+	for file, say := range map[string]string{
+		"wrn_10_2_cifar_100_small.safetensors":                             "carso train classifier -scenario b",
+		"wrn_10_1_cifar_100_plain.safetensors":                             "carso train classifier -scenario b -plain",
+		PartFile("wrn_10_2_tinyimagenet_200_small", "repr_fcn_compressor"): "carso train purifier -scenario c",
+	} {
+		if _, err := Folder(t.TempDir()).Open(file); err == nil || !strings.Contains(err.Error(), say+"`") {
+			t.Errorf("missing small weights: %v does not say %q", err, say)
+		}
+	}
 	if _, err := FindScenario("z", ScalePaper); err == nil || !strings.Contains(err.Error(), "a_quinquies") {
 		t.Errorf("a scenario that does not exist: %v", err)
+	}
+}
+
+// TestSmallScenarios: every data set has a recipe that fits its classifier, at each scale; those that ship were trained by it, and all files of the small scale
+// together, in float16, stay within the 8 MiB that the program may carry.
+func TestSmallScenarios(t *testing.T) {
+	numbers := map[string]int{} // by file
+	count := func(file string, ps []nn.Param) {
+		numbers[file] = 0
+		for _, p := range ps {
+			numbers[file] += p.Size()
+		}
+	}
+	for _, s := range Scenarios() {
+		for _, scale := range []string{"tiny", "small"} {
+			net, err := models.SmallRecipe(s.Dataset, scale, false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r, err := SmallRecipe(s.Dataset, scale, net.Net)
+			if err == nil {
+				err = r.Validate()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if scale == "tiny" {
+				continue
+			}
+			count(s.Classifier, net.Net.Params())
+			for _, p := range r.Config.Parts() {
+				if !p.TrainOnly {
+					count(PartFile(s.Stem, p.Name), p.Params)
+				}
+			}
+			if f, err := shipped(PartFile(s.Stem, "decoder")); err == nil {
+				var trained trainState
+				if err := json.Unmarshal([]byte(f.Meta["training"]), &trained); err != nil || describe(trained.Recipe) != describe(r) {
+					t.Errorf("%s was trained by %s, the recipe is %s (%v)", s.Stem, describe(trained.Recipe), describe(r), err)
+				}
+				f.Close()
+			}
+		}
+		plain, err := models.SmallRecipe(s.Dataset, "small", true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		count(s.Plain, plain.Net.Params())
+	}
+	total := 0
+	for file, n := range numbers {
+		t.Logf("%-70s %7d numbers, %.2f MiB", file, n, float64(2*n)/(1<<20))
+		total += 2 * n
+	}
+	if total > 8<<20*98/100 { // names, shapes and recipes take the rest
+		t.Errorf("%d bytes of numbers", total)
+	}
+	if _, err := SmallRecipe("mnist", "small", models.CIFAR10WRN(10, 1)); err == nil || !strings.Contains(err.Error(), "mnist") {
+		t.Error(err)
+	}
+	c := Config{Base: models.TinyImageNetWRN(10, 1), Cond: 8, Latent: 4, Channels: 8}
+	c.Base.Stride = 2
+	c.Final = c.Base
+	if err := c.Validate(); err == nil || !strings.Contains(err.Error(), "leave it out") {
+		t.Errorf("a representation that is too small for its compressor: %v", err)
 	}
 }
 

@@ -30,8 +30,21 @@ func (open Opener) Open(name string) (*checkpoints.File, error) {
 	return f, err
 }
 
-// remedy says where a weight file of the paper comes from.
+// remedy says where a weight file of the paper or of the small scales comes from.
 func remedy(file string) string {
+	for _, s := range Scenarios() {
+		how := func(what, flags, from string) string {
+			return fmt.Sprintf("\n`carso train %s -scenario %s%s` makes it, and `carso export -scenario %s -%s build/train/...` puts it where it is looked for", what, s.ID, flags, s.ID, from)
+		}
+		switch {
+		case file == s.Classifier:
+			return how("classifier", "", "classifier")
+		case file == s.Plain:
+			return how("classifier", " -plain", "plain")
+		case strings.HasPrefix(file, s.Stem+"_"):
+			return how("purifier", "", "purifier")
+		}
+	}
 	for _, s := range PaperScenarios() {
 		switch part := strings.HasPrefix(file, s.Stem+"_"); {
 		case part && s.Unpublished:

@@ -134,6 +134,10 @@ var Catalog = []Dataset{
 				MD5:  "eb9058c3a382ffc7106e4002c42a8d85",
 			},
 		},
+		Digests: map[string]string{
+			"train": "8f4708d7bad8a6101ab8e7ec3b8531d2e10ef5524df8720e16e1e3ff7345486e",
+			"test":  "a32236f8aca90c02ab55f93fb29fb6067d5e4828fbb1c7863fc735289d979aa8",
+		},
 	},
 	{
 		Name:  "tinyimagenet",

@@ -133,6 +133,17 @@ func TestOfficialDigests(t *testing.T) {
 		if err != nil || head.Official() {
 			t.Errorf("a part of %s passes for the whole (%v)", split, err)
 		}
+		c100, err := Lookup("cifar100")
+		if err != nil {
+			t.Fatal(err)
+		}
+		set, err = c100.Open(os.Getenv("CARSO_DATA"), split)
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil || set.Len() != n || !set.Official() {
+			t.Errorf("CIFAR-100, %s: %v", split, err)
+		}
 	}
 }
 

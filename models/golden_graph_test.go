@@ -19,3 +19,9 @@ func lossGraph(logits, targets *Node) []*Node {
 	loss := ReduceAllMean(nn.SoftCrossEntropy(logits, targets))
 	return []*Node{loss, Gradient(loss, logits)[0]}
 }
+
+// tradesGraph returns the loss and its gradients with respect to both logits.
+func tradesGraph(clean, attacked, targets *Node, beta float64) []*Node {
+	loss := tradesLoss(clean, attacked, targets, beta)
+	return append([]*Node{loss}, Gradient(loss, clean, attacked)...)
+}

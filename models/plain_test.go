@@ -155,7 +155,7 @@ func TestFrozenBN(t *testing.T) {
 	net := WRN{Depth: 10, Width: 1, Classes: 4, Size: 8, Std: [3]float32{1, 1, 1}, BNMomentum: 0.1}
 	r := PaperPlainRecipe(net, true)
 	r.Epochs, r.Batch, r.HeldOut = 3, 8, 0
-	tr, err := NewTrainer(goldentest.Go(t), r, noise(16, 4, 8), "") // two steps are an epoch
+	tr, err := NewTrainer(goldentest.Go(t), r, noise(16, 4, 8), nil, "") // two steps are an epoch
 	if err != nil {
 		t.Fatal(err)
 	}

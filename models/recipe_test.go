@@ -1,12 +1,16 @@
 package models
 
 import (
+	"slices"
 	"strings"
 	"testing"
+
+	"carsokit/checkpoints"
+	"carsokit/internal/goldentest"
 )
 
 func TestRecipeErrors(t *testing.T) {
-	good, err := SmallRecipe("small", false)
+	good, err := SmallRecipe("cifar10", "small", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,8 +34,59 @@ func TestRecipeErrors(t *testing.T) {
 			t.Errorf("%q: error %v", want, err)
 		}
 	}
-	if _, err := SmallRecipe("huge", false); err == nil {
-		t.Error("a scale that does not exist was accepted")
+	for want, at := range map[string][2]string{"scale \"huge\"": {"cifar10", "huge"}, "data set \"mnist\"": {"mnist", "small"}} {
+		if _, err := SmallRecipe(at[0], at[1], false); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v: %v", at, err)
+		}
+	}
+}
+
+// TestSmallRecipes: every data set has recipes of its own classes and image size, and the weights that ship were trained by those of CIFAR-10.
+func TestSmallRecipes(t *testing.T) {
+	for dataset, want := range map[string][2]int{"cifar10": {10, 32}, "cifar100": {100, 32}, "tinyimagenet": {200, 64}} {
+		for _, scale := range []string{"tiny", "small"} {
+			for _, plain := range []bool{false, true} {
+				r, err := SmallRecipe(dataset, scale, plain)
+				if err == nil {
+					err = r.Validate()
+				}
+				if err != nil || r.Net.Classes != want[0] || r.Net.Size != want[1] || (r.Steps == 0) != plain {
+					t.Errorf("%s, %s, plain %v: %+v, %v", dataset, scale, plain, r, err)
+				}
+			}
+		}
+	}
+	for file, plain := range map[string]bool{"wrn_10_2_cifar_10_small": false, "wrn_10_1_cifar_10_plain": true} {
+		f, err := checkpoints.Shipped(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := SmallRecipe("cifar10", "small", plain)
+		if err != nil || f.Meta["recipe"] != mustJSON(r) {
+			t.Errorf("%s was trained by %s, the recipe is %s (%v)", file, f.Meta["recipe"], mustJSON(r), err)
+		}
+		f.Close()
+	}
+}
+
+// TestStride: a first convolution of stride 2 halves every map, and a 64-pixel network with it has the maps of a 32-pixel one.
+func TestStride(t *testing.T) {
+	big, small := TinyImageNetWRN(10, 1), CIFAR10WRN(10, 1)
+	big.Stride = 2
+	if !slices.Equal(big.Taps(), small.Taps()) {
+		t.Errorf("%v, not %v", big.Taps(), small.Taps())
+	}
+	net := WRN{Depth: 10, Width: 1, Classes: 4, Size: 16, Stride: 2, Std: [3]float32{1, 1, 1}, BNMomentum: 0.1}
+	tr, err := NewTrainer(goldentest.Go(t), Recipe{Net: net, Epochs: 1, Batch: 4, PeakLR: 0.1}, noise(8, 4, 16), nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if loss, _, err := tr.Advance(t.Context()); err != nil || loss <= 0 {
+		t.Errorf("a step of %s: loss %g, %v", net, loss, err)
+	}
+	net.Stride = 3
+	if err := net.Validate(); err == nil || !strings.Contains(err.Error(), "stride 3") {
+		t.Error(err)
 	}
 }
 

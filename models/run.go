@@ -89,9 +89,11 @@ func (t *Trainer) Export(path string, p Point) error {
 	if err != nil {
 		return err
 	}
-	return checkpoints.Write(path, ts, map[string]string{
-		"config": mustJSON(t.Recipe.Net), "recipe": mustJSON(t.Recipe), "data_digest": t.loader.Set.Digest, "point": mustJSON(p),
-	})
+	meta := map[string]string{"config": mustJSON(t.Recipe.Net), "recipe": mustJSON(t.Recipe), "data_digest": t.loader.Set.Digest, "point": mustJSON(p)}
+	if t.extra != nil {
+		meta["extra_digest"] = t.extra.Set.Digest
+	}
+	return checkpoints.Write(path, ts, meta)
 }
 
 // newProbe returns a function that measures the averaged weights on the held-out images, in percent. It is a watch on the training, with ten steps

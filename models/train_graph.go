@@ -12,19 +12,32 @@ import (
 func (t *Trainer) stepGraph(frozen bool, x, targets, start, lr *Node) (loss, correct *Node) {
 	r := t.Recipe
 	live := nn.Net{Scope: t.Store.Scope(liveScope), Train: !frozen}
+	clean, aim := x, targets // the adversary makes predictions unlike aim
+	if r.TRADES > 0 {
+		logits, _ := r.Net.Graph(live, clean, false)
+		aim = StopGradient(Softmax(logits, -1)) // whose cross-entropy has the gradient of the divergence from it
+	}
 	if r.Steps > 0 {
 		delta := MulScalar(start, r.Eps)
 		for range r.Steps {
 			adv := ClipScalar(Add(x, delta), 0, 1)
 			logits, _ := r.Net.Graph(live, adv, false)
-			grad := Gradient(ReduceAllSum(nn.SoftCrossEntropy(logits, targets)), adv)[0]
+			grad := Gradient(ReduceAllSum(nn.SoftCrossEntropy(logits, aim)), adv)[0]
 			delta = StopGradient(ClipScalar(Add(delta, MulScalar(Sign(grad), r.StepSize)), -r.Eps, r.Eps))
 		}
 		x = StopGradient(ClipScalar(Add(x, delta), 0, 1))
 	}
 	live.Update = !frozen
+	var natural *Node // logits of the clean images
+	if r.TRADES > 0 {
+		natural, _ = r.Net.Graph(live, clean, false)
+	}
 	logits, _ := r.Net.Graph(live, x, false)
-	loss = ReduceAllMean(nn.SoftCrossEntropy(logits, targets))
+	if r.TRADES > 0 {
+		loss = tradesLoss(natural, logits, targets, r.TRADES)
+	} else {
+		loss = ReduceAllMean(nn.SoftCrossEntropy(logits, targets))
+	}
 	correct = ReduceAllMean(ConvertDType(Equal(ArgMax(logits, -1), ArgMax(targets, -1)), loss.DType()))
 
 	var params []nn.Param
@@ -51,4 +64,12 @@ func (t *Trainer) stepGraph(frozen bool, x, targets, start, lr *Node) (loss, cor
 		average.SetNodeValue(Add(MulScalar(average.NodeValue(x.Graph()), r.EMA), MulScalar(now, 1-r.EMA)))
 	}
 	return loss, correct
+}
+
+// tradesLoss is the mean over the batch of the cross-entropy of the clean images and beta times the divergence of the attacked images' predictions q from the
+// clean images' p, sum of p·log(p/q), which is differentiated through both. All of [B,Classes].
+func tradesLoss(clean, attacked, targets *Node, beta float64) *Node {
+	p, logp := Softmax(clean, -1), LogSoftmax(clean, -1)
+	divergence := ReduceSum(Mul(p, Sub(logp, LogSoftmax(attacked, -1))), -1)
+	return ReduceAllMean(Add(nn.SoftCrossEntropy(clean, targets), MulScalar(divergence, beta)))
 }

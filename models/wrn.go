@@ -20,6 +20,8 @@ type WRN struct {
 	BNMomentum float64    `json:"bn_momentum"` // PyTorch's: the share of the new batch; used in training only
 	// BlurPool puts a 3x3 blur before every strided convolution, as the authors' recipe of the plain classifier does. Tensor names differ with it.
 	BlurPool bool `json:"blurpool,omitempty"`
+	// Stride of the first convolution; 0 is 1, as in all published networks. With 2 a 64-pixel image costs what a 32-pixel one does.
+	Stride int `json:"stride,omitempty"`
 }
 
 // Channel means and standard deviations of the reference, which are inside its networks (spec: data 1).
@@ -58,6 +60,8 @@ func (w WRN) Validate() error {
 		return fmt.Errorf("wide residual network: %d classes", w.Classes)
 	case w.Size < 8 || w.Size%4 != 0:
 		return fmt.Errorf("wide residual network: image side %d is not a multiple of 4 of at least 8", w.Size)
+	case w.Stride < 0 || w.Size%(4*w.stride()) != 0:
+		return fmt.Errorf("wide residual network: stride %d of the first convolution does not divide a quarter of the image side %d", w.Stride, w.Size)
 	case w.Std[0] <= 0 || w.Std[1] <= 0 || w.Std[2] <= 0:
 		return fmt.Errorf("wide residual network: standard deviation %v is not positive", w.Std)
 	case w.BNMomentum <= 0 || w.BNMomentum > 1:
@@ -71,8 +75,13 @@ func (w WRN) String() string {
 	if w.BlurPool {
 		s += " with BlurPool"
 	}
+	if w.stride() > 1 {
+		s += fmt.Sprintf(" of stride %d", w.Stride)
+	}
 	return s
 }
+
+func (w WRN) stride() int { return max(1, w.Stride) }
 
 // block is one residual block.
 type block struct {
@@ -84,7 +93,7 @@ type block struct {
 
 func (w WRN) blocks() []block {
 	var bs []block
-	in, side := 16, w.Size
+	in, side := 16, w.Size/w.stride()
 	for g := range 3 {
 		out := (16 << g) * w.Width
 		for b := range (w.Depth - 4) / 6 {

@@ -12,7 +12,7 @@ import (
 func (w WRN) Graph(n nn.Net, x *Node, headless bool) (logits *Node, taps []*Node) {
 	x.AssertDims(-1, w.Size, w.Size, 3)
 	act := func(x *Node, name string) *Node { return nn.SiLU(n.BatchNorm(x, name, w.BNMomentum)) }
-	x = n.Conv(nn.Normalize(x, w.Mean, w.Std), "init_conv", 1, 1, 1)
+	x = n.Conv(nn.Normalize(x, w.Mean, w.Std), "init_conv", w.stride(), 1, 1)
 	for _, b := range w.blocks() {
 		lo := 1
 		if b.stride == 2 {

@@ -23,21 +23,13 @@ func settings(scale string) ([]setting, error) {
 	if _, err := paper.FindScale(scale); err != nil {
 		return nil, err
 	}
-	if scale != carso.ScalePaper {
-		base, err := models.SmallRecipe("small", false)
-		if err != nil {
-			return nil, err
-		}
-		r, err := carso.SmallRecipe("small", base.Net)
-		return []setting{{"a", r, 50_000}}, err
-	}
 	var all []setting
 	for _, p := range paper.Scenarios() {
 		s, err := carso.FindScenario(p.ID, scale)
 		if err != nil {
 			return nil, err
 		}
-		r, err := carso.PaperRecipe(s)
+		r, err := recipe(s, scale)
 		if err != nil {
 			return nil, err
 		}
@@ -48,6 +40,18 @@ func settings(scale string) ([]setting, error) {
 		all = append(all, setting{p.ID, r, images})
 	}
 	return all, nil
+}
+
+// recipe is that of a scenario's purifier at a scale.
+func recipe(s carso.Scenario, scale string) (carso.Recipe, error) {
+	if scale == carso.ScalePaper {
+		return carso.PaperRecipe(s)
+	}
+	base, err := models.SmallRecipe(s.Dataset, "small", false)
+	if err != nil {
+		return carso.Recipe{}, err
+	}
+	return carso.SmallRecipe(s.Dataset, "small", base.Net)
 }
 
 // ticks is the number of ticks of the schedules.
@@ -272,16 +276,18 @@ func classifierSheet(scale string) (paper.Sheet, error) {
 		sheet.Notes = []string{"The adversarially trained classifiers of this scale are published weights of others (carso checkpoint list)"}
 		all = []trained{{"plain, CIFAR-10", models.PaperPlainRecipe(models.CIFAR10WRN(28, 10), false)}, {"plain, CIFAR-100", models.PaperPlainRecipe(models.CIFAR100WRN(28, 10), false)}}
 	} else {
-		for _, plain := range []bool{false, true} {
-			r, err := models.SmallRecipe("small", plain)
-			if err != nil {
-				return sheet, err
+		for _, p := range paper.Scenarios() {
+			for _, plain := range []bool{false, true} {
+				r, err := models.SmallRecipe(p.Dataset, "small", plain)
+				if err != nil {
+					return sheet, err
+				}
+				name := "adversarially trained, " + p.Data
+				if plain {
+					name = "plain, " + p.Data
+				}
+				all = append(all, trained{name, r})
 			}
-			name := "adversarially trained, CIFAR-10"
-			if plain {
-				name = "plain, CIFAR-10"
-			}
-			all = append(all, trained{name, r})
 		}
 	}
 	names := []string{"network", "epochs", "batch", "bound of the adversary", "steps of the adversary", "step of the adversary", "peak learning rate", "share of the run that warms up",

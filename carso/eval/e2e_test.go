@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"carsokit/carso/record"
 	"carsokit/checkpoints"
 	"carsokit/data"
+	"carsokit/internal/rng"
 	"carsokit/internal/training"
 	"carsokit/internal/xlaenv"
 	"carsokit/models"
@@ -67,14 +69,14 @@ func TestEndToEnd(t *testing.T) {
 	s := carso.Scenarios()[0]
 
 	// The classifier, once straight and once interrupted after three steps.
-	recipe, err := models.SmallRecipe("tiny", false)
+	recipe, err := models.SmallRecipe(s.Dataset, "tiny", false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	classifier := func(name string, stop bool) string {
 		out := filepath.Join(dir, name)
 		if stop {
-			tr, err := models.NewTrainer(be, recipe, train, out)
+			tr, err := models.NewTrainer(be, recipe, train, nil, out)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,7 +85,7 @@ func TestEndToEnd(t *testing.T) {
 				t.Fatalf("an interrupted training returned %v", err)
 			}
 		}
-		tr, err := models.NewTrainer(be, recipe, train, out)
+		tr, err := models.NewTrainer(be, recipe, train, nil, out)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,7 +112,7 @@ func TestEndToEnd(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer base.Close()
-	pr, err := carso.SmallRecipe("tiny", recipe.Net)
+	pr, err := carso.SmallRecipe(s.Dataset, "tiny", recipe.Net)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -267,5 +269,71 @@ func sameWeights(t *testing.T, a, b string) {
 	y, err2 := os.ReadFile(b)
 	if err1 != nil || err2 != nil || !bytes.Equal(x, y) {
 		t.Errorf("%s and %s differ (%v, %v)", filepath.Base(filepath.Dir(a)), filepath.Base(filepath.Dir(b)), err1, err2)
+	}
+}
+
+// TestOtherScenarios: scenarios b and c go the same way from images to records, here two steps of each training on noise.
+func TestOtherScenarios(t *testing.T) {
+	be := backend(t)
+	for _, s := range carso.Scenarios() {
+		if s.Dataset == "cifar10" || s.Final != "" {
+			continue
+		}
+		recipe, err := models.SmallRecipe(s.Dataset, "tiny", false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		recipe.Batch, recipe.HeldOut = 8, 0
+		set := &data.Set{Name: s.Dataset, Split: "train", Classes: make([]string, recipe.Net.Classes), H: recipe.Net.Size, W: recipe.Net.Size, Labels: make([]int32, 16), Digest: "none"}
+		set.Pixels = make([]byte, set.Len()*set.H*set.W*3)
+		random := rng.Seed(5).Rand()
+		for i := range set.Pixels {
+			set.Pixels[i] = byte(random.IntN(256))
+		}
+		for i := range set.Labels {
+			set.Labels[i] = int32(random.IntN(recipe.Net.Classes))
+		}
+		dir, weights := t.TempDir(), t.TempDir()
+		f, err := models.NewTrainer(be, recipe, set, nil, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Run(t.Context(), training.Options[models.Point]{Dir: dir}); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Export(filepath.Join(weights, s.Classifier), models.Point{}); err != nil {
+			t.Fatal(err)
+		}
+		base, err := checkpoints.Open(filepath.Join(weights, s.Classifier))
+		if err != nil {
+			t.Fatal(err)
+		}
+		pr, err := carso.SmallRecipe(s.Dataset, "tiny", recipe.Net)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pr.Batch, pr.Epochs, pr.HeldOut, pr.Fraction = 8, 1, 0, 0.5 // one image for each adversary
+		p, err := carso.NewTrainer(be, pr, set, base, "")
+		if err = errors.Join(err, base.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Run(t.Context(), training.Options[carso.Point]{Dir: dir}); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(p.Save(dir), carso.ExportState(dir, weights, s.Stem, true)); err != nil {
+			t.Fatal(err)
+		}
+		store, err := record.Open(t.TempDir())
+		if err != nil {
+			t.Fatal(err)
+		}
+		job, err := NewJob(be, Question{Scenario: s.ID, Row: "carso-honest", Column: "clean", Scale: "tiny", Images: 4, Samples: 2, Weights: carso.Folder(weights)}, set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		run, err := Run(t.Context(), be, store, job, Options{Chunk: 4})
+		if err != nil || len(run.Images) != 4 || run.Spec.Data.Name != s.Dataset {
+			t.Errorf("scenario %s: %d images of %s, %v", s.ID, len(run.Images), run.Spec.Data.Name, err)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	checks "carsokit/attacks/check"
 	"carsokit/carso"
 	"carsokit/carso/eval"
+	"carsokit/data"
 	"carsokit/internal/atomicfile"
 	"carsokit/internal/rng"
 	"carsokit/internal/xlaenv"
@@ -97,7 +98,11 @@ func attackCheck(ctx context.Context, args []string) error {
 		if *weights != "" {
 			q.Weights = carso.Folder(*weights)
 		}
-		set, note, err := testSet(*dir)
+		s, err := carso.FindScenario(q.Scenario, q.Scale)
+		if err != nil {
+			return err
+		}
+		set, note, err := data.OpenTest(s.Dataset, *dir, ".")
 		if err != nil {
 			return err
 		}

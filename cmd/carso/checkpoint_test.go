@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -137,5 +138,20 @@ func TestMirrors(t *testing.T) {
 	}
 	if got := strings.Join(urls, " "); got != "https://b/folder/net.safetensors https://c/other.pth https://a/net.pt" {
 		t.Error(got)
+	}
+}
+
+// Without the images of a classifier's data set its accuracy is not checked, and the file is not called bad for it; a data set that is damaged is an error.
+func TestGateWithoutImages(t *testing.T) {
+	k := checkpoints.Known{Clean: &checkpoints.Accuracy{Percent: 73.85, Images: 10000}}
+	dir := t.TempDir()
+	if err := checkAccuracy(t.Context(), k, "cifar100_a5_b12_t4_50m_w.safetensors", 10, dir); err != nil {
+		t.Error(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "test.bin"), []byte("short"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := checkAccuracy(t.Context(), k, "cifar100_a5_b12_t4_50m_w.safetensors", 10, dir); err == nil || !strings.Contains(err.Error(), "carso data get cifar100") {
+		t.Errorf("damaged images: %v", err)
 	}
 }

@@ -15,7 +15,6 @@ import (
 	"carsokit/carso"
 	"carsokit/carso/eval"
 	"carsokit/carso/paper"
-	"carsokit/checkpoints"
 	"carsokit/data"
 	"carsokit/internal/setup"
 	"carsokit/internal/xlaenv"
@@ -59,15 +58,8 @@ func doctor(_ context.Context, args []string) error {
 	}
 	python, err := exec.LookPath("python3")
 	findings = append(findings, check("python3", python, err, "install Python 3 with venv: notebooks and the XLA plugin need it"))
-	where, err := data.Find("cifar10", "", root)
-	findings = append(findings, check("cifar10", where, err, "carso data get cifar10; until then the built-in first 1,000 test images serve"))
-	if names := checkpoints.ShippedNames(); len(names) > 0 {
-		found := fmt.Sprint(names)
-		_, err := carso.OpenDefence(carso.Scenarios()[0], eval.Shipped, 8, carso.LogSum)
-		findings = append(findings, check("checkpoints", found, err, "build from a clean checkout: the weights are part of the program"))
-	} else {
-		findings = append(findings, finding{"checkpoints", false, "none", "build from a clean checkout: the weights are part of the program"})
-	}
+	findings = append(findings, dataFindings(root)...)
+	findings = append(findings, weightFindings()...)
 	runs, err := paper.Committed()
 	findings = append(findings, check("records", fmt.Sprintf("%d runs", len(runs)), err, "build from a clean checkout"))
 
@@ -99,10 +91,40 @@ func check(what, found string, err error, remedy string) finding {
 	switch {
 	case err == nil:
 		return finding{What: what, OK: true, Found: found}
-	case errors.Is(err, fs.ErrNotExist) && what != "cifar10":
+	case errors.Is(err, fs.ErrNotExist):
 		return finding{what, false, "not found", remedy}
 	}
 	return finding{what, false, err.Error(), remedy}
+}
+
+// dataFindings says where each data set is.
+func dataFindings(root string) (all []finding) {
+	for _, d := range data.Catalog {
+		remedy := "carso data get " + d.Name
+		if d.Name == "cifar10" {
+			remedy += "; until then the built-in first 1,000 test images serve"
+		}
+		where, err := data.Find(d.Name, "", root)
+		if errors.Is(err, data.ErrNotFound) {
+			all = append(all, finding{d.Name, false, err.Error(), remedy})
+			continue
+		}
+		all = append(all, check(d.Name, where, err, remedy))
+	}
+	return all
+}
+
+// weightFindings says of which scenarios the weights are part of the program, and that they belong together.
+func weightFindings() (all []finding) {
+	for _, s := range carso.Scenarios() {
+		_, err := carso.OpenDefence(s, eval.Shipped, 8, carso.LogSum)
+		remedy := "build from a clean checkout: the weights are part of the program"
+		if errors.Is(err, fs.ErrNotExist) && s.Dataset != "cifar10" {
+			remedy = "train them: carso train classifier -scenario " + s.ID[:1] + ", then carso train purifier, each followed by carso export"
+		}
+		all = append(all, check("weights "+s.ID, s.Stem, err, remedy))
+	}
+	return all
 }
 
 // backendFinding opens the backend that computations would use.

@@ -245,18 +245,6 @@ func keepFindings(ctx context.Context, w io.Writer, be compute.Backend, job eval
 	return nil
 }
 
-func testSet(dir string) (*data.Set, string, error) {
-	if dir == "" {
-		return data.TestSet(".")
-	}
-	where, err := data.Find("cifar10", dir, ".")
-	if err != nil {
-		return nil, "", err
-	}
-	set, err := data.OpenCIFAR10(where, "test")
-	return set, where, err
-}
-
 func summary(w io.Writer, run record.Run) {
 	for _, d := range record.Definitions() {
 		e := run.Estimate(d.Score)

@@ -24,7 +24,8 @@ type trainFlags struct {
 	scenario, scale, out, data, weights string
 	plain, frozenBN                     bool
 	epsMultiplier                       float64
-	recipe                              string
+	devices                             int
+	recipe, method, extra               string
 }
 
 func trainCommand(ctx context.Context, args []string) error {
@@ -40,6 +41,9 @@ func trainCommand(ctx context.Context, args []string) error {
 	fs.StringVar(&f.recipe, "recipe", "", `what differs from the scale's recipe, in JSON, e.g. '{"epochs": 2, "config": {"cond": 64}}'; the run's recipe is in its state and weights`)
 	if args[0] == "classifier" {
 		fs.BoolVar(&f.plain, "plain", false, "train without an adversary, for the sanity row")
+		fs.StringVar(&f.method, "method", "", "adversary, instead of the recipe's: "+strings.Join(models.Methods(), ", "))
+		fs.IntVar(&f.devices, "devices", 1, "how many of the backend's devices share every batch; the result differs in roundings only")
+		fs.StringVar(&f.extra, "extra", "", ".npz of further images and labels (arrays image and label), of which every batch takes the recipe's extra_share (default 0.5)")
 		fs.BoolVar(&f.frozenBN, "frozen-bn", false, "with -plain -scale paper: repeat the reference's mistake of freezing BatchNorm's statistics after the first epoch")
 	} else {
 		fs.StringVar(&f.weights, "weights", "", "folder of the classifier's file (default: the one that ships)")
@@ -61,6 +65,9 @@ func trainCommand(ctx context.Context, args []string) error {
 		if f.plain {
 			name += "-plain"
 		}
+		if f.method != "" {
+			name += "-" + f.method
+		}
 		f.out = filepath.Join("build", "train", name)
 	}
 	if args[0] == "classifier" {
@@ -71,7 +78,7 @@ func trainCommand(ctx context.Context, args []string) error {
 
 func classifierRecipe(f trainFlags, s carso.Scenario) (models.Recipe, error) {
 	if f.scale != carso.ScalePaper {
-		return models.SmallRecipe(f.scale, f.plain)
+		return models.SmallRecipe(s.Dataset, f.scale, f.plain)
 	}
 	if !f.plain || s.Plain == "" {
 		return models.Recipe{}, fmt.Errorf("scenario %s at scale paper: its adversarially trained classifier is others' (carso checkpoint get), and recipes are known for -plain in a and b only", s.ID)
@@ -85,7 +92,7 @@ func purifierRecipe(f trainFlags, s carso.Scenario, net models.WRN) (r carso.Rec
 		r, err = carso.PaperRecipe(s)
 		r.Config = carso.PaperConfig(net, net)
 	} else {
-		r, err = carso.SmallRecipe(f.scale, net)
+		r, err = carso.SmallRecipe(s.Dataset, f.scale, net)
 	}
 	if f.epsMultiplier >= 0 {
 		r.EpsMultiplier = f.epsMultiplier
@@ -115,6 +122,17 @@ func override(recipe any, text string) error {
 
 func trainClassifier(ctx context.Context, f trainFlags, s carso.Scenario, set *data.Set) error {
 	recipe, err := classifierRecipe(f, s)
+	if err == nil && f.method != "" {
+		recipe, err = recipe.WithMethod(f.method)
+	}
+	var extra *data.Set
+	if err == nil && f.extra != "" {
+		recipe.ExtraShare = 0.5
+		var d data.Dataset
+		if d, err = data.Lookup(s.Dataset); err == nil {
+			extra, err = d.OpenNPZ(f.extra, "extra")
+		}
+	}
 	if err == nil {
 		err = override(&recipe, f.recipe)
 	}
@@ -125,7 +143,10 @@ func trainClassifier(ctx context.Context, f trainFlags, s carso.Scenario, set *d
 	if err != nil {
 		return err
 	}
-	t, err := models.NewTrainer(be, recipe, set, f.out)
+	t, err := models.NewTrainer(be, recipe, set, extra, f.out)
+	if err == nil {
+		err = t.UseDevices(f.devices)
+	}
 	if err != nil {
 		return err
 	}
@@ -219,6 +240,9 @@ func export(_ context.Context, args []string) error {
 	for _, c := range []struct{ from, to string }{{*classifier, s.Classifier}, {*plain, s.Plain}} {
 		if c.from == "" {
 			continue
+		}
+		if c.to == "" {
+			return fmt.Errorf("-plain %s: scenario %s has no plain classifier", c.from, s.ID)
 		}
 		conversion := checkpoints.Conversion{DType: "F16"}
 		if *full {

@@ -53,13 +53,13 @@ func (k *Kit) at(width, batch int) (*networks, error) {
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
 	}
-	recipe, err := models.SmallRecipe("small", false)
+	recipe, err := models.SmallRecipe("cifar10", "small", false)
 	if err != nil {
 		return nil, err
 	}
 	recipe.Net, recipe.Batch, recipe.HeldOut = models.CIFAR10WRN(10, width), batch, 100
 	n := &networks{alone: map[int]*attacks.Oracle{}, whole: map[int]*attacks.Oracle{}, labels: map[string][]int32{}}
-	if n.classifier, err = models.NewTrainer(k.be, recipe, k.set, dir); err != nil {
+	if n.classifier, err = models.NewTrainer(k.be, recipe, k.set, nil, dir); err != nil {
 		return nil, err
 	}
 	// The purifier and the attacks want the classifier as a file.
@@ -76,7 +76,7 @@ func (k *Kit) at(width, batch int) (*networks, error) {
 		return nil, err
 	}
 	defer base.Close()
-	pr, err := carso.SmallRecipe("small", recipe.Net)
+	pr, err := carso.SmallRecipe("cifar10", "small", recipe.Net)
 	if err != nil {
 		return nil, err
 	}
