@@ -3,10 +3,8 @@ package attacks_test
 import (
 	"context"
 	"os"
-	"regexp"
 	"runtime/debug"
 	"slices"
-	"strconv"
 	"testing"
 
 	. "github.com/gomlx/gomlx/core/graph"
@@ -15,6 +13,7 @@ import (
 
 	"carsokit/attacks"
 	"carsokit/internal/goldentest"
+	"carsokit/internal/memory"
 	"carsokit/internal/rng"
 )
 
@@ -135,22 +134,14 @@ func TestEnsembleInParts(t *testing.T) {
 	}
 }
 
-// status reads a size from /proc/self/status in bytes, or skips where there is none.
-func status(t testing.TB, field string) int {
+// resident is what this process holds of memory, or at most held, or skips where the system does not say.
+func resident(t testing.TB, field string) int {
 	t.Helper()
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
+	n, ok := memory.Process(field)
+	if !ok {
 		t.Skip("resident memory is not readable here")
 	}
-	m := regexp.MustCompile(field + `:\s+(\d+) kB`).FindSubmatch(text)
-	if m == nil {
-		t.Skip("resident memory is not readable here")
-	}
-	kb, err := strconv.Atoi(string(m[1]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kb << 10
+	return n
 }
 
 // peak is by how much the resident memory exceeds, while f runs, what it is before.
@@ -160,9 +151,9 @@ func peak(t testing.TB, f func()) int {
 	if err := os.WriteFile("/proc/self/clear_refs", []byte("5"), 0o600); err != nil { // resets VmHWM
 		t.Skip("the peak of resident memory cannot be reset here")
 	}
-	before := status(t, "VmRSS")
+	before := resident(t, memory.Resident)
 	f()
-	return status(t, "VmHWM") - before
+	return resident(t, memory.Peak) - before
 }
 
 // TestMemoryIsStable: the memory of an attack does not grow with its steps, with the draws of a step, with the members of an ensemble beyond those
@@ -193,9 +184,9 @@ func TestMemoryIsStable(t *testing.T) {
 		a.Steps = 1000
 		if _, err := a.Run(ctx, o.Observed(func([]int, *attacks.Grad) {
 			if step++; step <= 500 {
-				early = max(early, status(t, "VmRSS"))
+				early = max(early, resident(t, memory.Resident))
 			} else {
-				late = max(late, status(t, "VmRSS"))
+				late = max(late, resident(t, memory.Resident))
 			}
 		}), b, 1); err != nil {
 			t.Fatal(err)

@@ -11,7 +11,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,6 +19,7 @@ import (
 
 	"carsokit/checkpoints"
 	"carsokit/internal/goldentest"
+	"carsokit/internal/memory"
 	"carsokit/internal/nn"
 	"carsokit/internal/rng"
 	"carsokit/models"
@@ -153,7 +153,9 @@ func TestFullSize(t *testing.T) {
 	if math.Abs(slope-want) > 5e-3+0.01*math.Abs(want) || slope == 0 {
 		t.Errorf("the gradient's slope is %g, the central difference's %g", slope, want)
 	}
-	t.Logf("peak resident memory: %.1f GB", peakMemory(t))
+	if held, ok := memory.Process(memory.Peak); ok {
+		t.Logf("peak resident memory: %.1f GB", float64(held)/1e9)
+	}
 }
 
 // fullSizeValues are initial values, with BatchNorm statistics that are not trivial and gains that keep the signal through the depth.
@@ -246,22 +248,4 @@ func cpuSeconds(t *testing.T) float64 {
 		ticks += v
 	}
 	return ticks / 100
-}
-
-// peakMemory is the highest resident size of this process so far, in GB, where /proc tells; else 0.
-func peakMemory(t *testing.T) float64 {
-	b, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		t.Log(err)
-		return 0
-	}
-	m := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(b)
-	if m == nil {
-		return 0
-	}
-	kb, err := strconv.ParseFloat(string(m[1]), 64)
-	if err != nil {
-		t.Log(err)
-	}
-	return kb / 1e6
 }

@@ -27,7 +27,7 @@ type Scenario struct {
 // ScalePaper is the scale whose weights are the authors'.
 const ScalePaper = "paper"
 
-// Scenarios lists lists those of the small scales, whose weights this kit trains: an Opener says which of them ship. a_quater and b_quater have no weights of their own:
+// Scenarios lists those of the small scales, whose weights this kit trains: an Opener says which of them ship. a_quater and b_quater have no weights of their own:
 // the plain classifier decides.
 func Scenarios() []Scenario {
 	var all []Scenario
@@ -198,7 +198,7 @@ func dimension(f *checkpoints.File, name string, axis int) (int, error) {
 	return 0, fmt.Errorf("it has no tensor %q with a dimension %d: it belongs to something else than a purifier", name, axis)
 }
 
-// SmallRecipe is is how the purifier of a data set is trained around a small classifier: the reference's loss, optimiser, schedules (about 200 ticks), mix of
+// SmallRecipe is how the purifier of a data set is trained around a small classifier: the reference's loss, optimiser, schedules (about 200 ticks), mix of
 // adversaries and eps multiplier on a smaller purifier. Beside the sizes one thing differs: PGD takes few large steps instead of 40 of 0.01.
 //
 // small: about 20 minutes on two cores for CIFAR-10, whose purifier sees all representations; the others are cut to some 12 minutes and to what 2 MiB hold of

@@ -64,8 +64,7 @@ func Methods() []string { return []string{"plain", "fast", "pgd", "trades"} }
 // WithMethod returns the recipe with the adversary of a method, at the same eps and for as many epochs. What a step costs is counted in passes with gradient.
 //
 // plain: none, one pass. fast: FGSM from a random start, two passes (Wong et al. 2020). pgd: ten steps of 2/255, eleven passes (Madry et al. 2018; the
-// settings of Rice et al. 2020). trades: the same steps, and beta 6, twelve passes (Zhang et al. 2019). On CIFAR-10 with a WRN-34-10 the last two are
-// published within two points of each other; what they reach on the small networks is not measured here.
+// settings of Rice et al. 2020). trades: the same steps, and beta 6, twelve passes (Zhang et al. 2019). What they reach on the small networks is not measured.
 func (r Recipe) WithMethod(name string) (Recipe, error) {
 	switch name {
 	case "plain":

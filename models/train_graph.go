@@ -12,10 +12,13 @@ import (
 func (t *Trainer) stepGraph(frozen bool, x, targets, start, lr *Node) (loss, correct *Node) {
 	r := t.Recipe
 	live := nn.Net{Scope: t.Store.Scope(liveScope), Train: !frozen}
-	clean, aim := x, targets // the adversary makes predictions unlike aim
+	updating := live
+	updating.Update = !frozen
+	aim := targets    // the adversary makes predictions unlike it
+	var natural *Node // logits of the clean images
 	if r.TRADES > 0 {
-		logits, _ := r.Net.Graph(live, clean, false)
-		aim = StopGradient(Softmax(logits, -1)) // whose cross-entropy has the gradient of the divergence from it
+		natural, _ = r.Net.Graph(updating, x, false)
+		aim = StopGradient(Softmax(natural, -1)) // whose cross-entropy has the gradient of the divergence from it
 	}
 	if r.Steps > 0 {
 		delta := MulScalar(start, r.Eps)
@@ -27,12 +30,7 @@ func (t *Trainer) stepGraph(frozen bool, x, targets, start, lr *Node) (loss, cor
 		}
 		x = StopGradient(ClipScalar(Add(x, delta), 0, 1))
 	}
-	live.Update = !frozen
-	var natural *Node // logits of the clean images
-	if r.TRADES > 0 {
-		natural, _ = r.Net.Graph(live, clean, false)
-	}
-	logits, _ := r.Net.Graph(live, x, false)
+	logits, _ := r.Net.Graph(updating, x, false)
 	if r.TRADES > 0 {
 		loss = tradesLoss(natural, logits, targets, r.TRADES)
 	} else {

@@ -1,11 +1,9 @@
 package plots
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"image/color"
-	"image/png"
 	"math"
 	"strconv"
 	"strings"
@@ -38,12 +36,11 @@ func RasterizeSVG(svg string, scale float64) ([]byte, error) {
 	if err := r.children(root, matrix{scale, 0, 0, scale, 0, 0}); err != nil {
 		return nil, fmt.Errorf("drawing SVG: %w", err)
 	}
-	var buf bytes.Buffer
-	enc := png.Encoder{CompressionLevel: png.BestCompression}
-	if err := enc.Encode(&buf, dc.Image()); err != nil {
+	picture, err := encode(dc.Image())
+	if err != nil {
 		return nil, fmt.Errorf("drawing SVG: %w", err)
 	}
-	return buf.Bytes(), nil
+	return picture, nil
 }
 
 type raster struct {

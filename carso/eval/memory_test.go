@@ -2,29 +2,22 @@ package eval
 
 import (
 	"context"
-	"os"
-	"regexp"
 	"runtime/debug"
-	"strconv"
 	"testing"
 
 	"carsokit/carso/record"
+	"carsokit/internal/memory"
 	"carsokit/internal/xlaenv"
 )
 
 // The memory of an evaluation does not grow with its chunks, but for what it knows of each image.
 func TestMemoryIsFlatOverChunks(t *testing.T) {
 	rss := func() int {
-		text, err := os.ReadFile("/proc/self/status")
-		m := regexp.MustCompile(`VmRSS:\s+(\d+) kB`).FindSubmatch(text)
-		if err != nil || m == nil {
+		n, ok := memory.Process(memory.Resident)
+		if !ok {
 			t.Skip("resident memory is not readable here")
 		}
-		kb, err := strconv.Atoi(string(m[1]))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return kb << 10
+		return n
 	}
 	defer debug.SetGCPercent(debug.SetGCPercent(20))
 	be, err := xlaenv.Backend()

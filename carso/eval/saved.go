@@ -1,11 +1,10 @@
 package eval
 
 import (
+	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,7 +12,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 
@@ -105,7 +103,7 @@ func readManifests(dir string) (map[string]Manifest, error) {
 
 // write saves the points of a chunk in both forms, and then says so in the manifest.
 func (s *saved) write(clean attacks.Batch, points []float32, differ []int) error {
-	bytes, err := attacks.Quantize(points, clean.X)
+	lattice, err := attacks.Quantize(points, clean.X)
 	if err != nil {
 		return fmt.Errorf("saving images: %w", err)
 	}
@@ -119,13 +117,18 @@ func (s *saved) write(clean attacks.Batch, points []float32, differ []int) error
 	}
 	shape := []int{n, clean.H, clean.W, clean.C}
 	path := filepath.Join(s.dir, f.File)
-	err = checkpoints.Write(path, []checkpoints.Tensor{checkpoints.F32("float32", shape, points), {Name: "uint8", DType: "U8", Shape: shape, Data: bytes},
+	err = checkpoints.Write(path, []checkpoints.Tensor{checkpoints.F32("float32", shape, points), {Name: "uint8", DType: "U8", Shape: shape, Data: lattice},
 		integers("index", f.Index), integers("label", f.Label)}, map[string]string{"key": s.manifest.Key})
 	if err != nil {
 		return fmt.Errorf("saving images: %w", err)
 	}
-	if f.SHA256, err = digest(path); err != nil {
-		return err
+	file, err := checkpoints.Open(path)
+	if err != nil {
+		return fmt.Errorf("saving images: %w", err)
+	}
+	f.SHA256, err = file.SHA256()
+	if err = errors.Join(err, file.Close()); err != nil {
+		return fmt.Errorf("saving images: %w", err)
 	}
 	s.manifest.Files = append(s.manifest.Files, f)
 	return writeJSON(filepath.Join(s.dir, s.name), s.manifest)
@@ -137,16 +140,6 @@ func integers(name string, values []int) checkpoints.Tensor {
 		t.Data = binary.LittleEndian.AppendUint64(t.Data, uint64(v))
 	}
 	return t
-}
-
-func digest(path string) (string, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return "", err
-	}
-	h := sha256.New()
-	_, err = io.Copy(h, f)
-	return hex.EncodeToString(h.Sum(nil)), errors.Join(err, f.Close())
 }
 
 func writeJSON(path string, v any) error {
@@ -178,7 +171,7 @@ func (j Job) keep(w *record.Writer, known map[int]record.Image, s *saved, c *chu
 func same(a, b record.Image) bool {
 	x, err1 := json.Marshal(a)
 	y, err2 := json.Marshal(b)
-	return err1 == nil && err2 == nil && reflect.DeepEqual(x, y)
+	return err1 == nil && err2 == nil && bytes.Equal(x, y)
 }
 
 // SavedSpec is the evaluation whose images a folder holds.
@@ -210,7 +203,7 @@ type RescoredImage struct {
 }
 
 // Estimates are the shares of images that one fresh pass classifies correctly, as they are in float32 and on the lattice of 8-bit images.
-func (r Rescored) Estimates() (float32s, bytes record.Estimate) {
+func (r Rescored) Estimates() (float32s, lattice record.Estimate) {
 	var a, b record.Run
 	for _, im := range r.Images {
 		a.Images = append(a.Images, record.Image{Index: im.Index, Label: im.Label, Fresh: im.Float32})
@@ -262,14 +255,14 @@ func Rescore(ctx context.Context, be compute.Backend, job Job, dir string, o Opt
 
 func (j Job) rescoreFile(ctx context.Context, decide *attacks.Oracle, dir string, f SavedFile) (images []RescoredImage, err error) {
 	path := filepath.Join(dir, filepath.Base(f.File))
-	if sum, err := digest(path); err != nil || sum != f.SHA256 {
-		return nil, errors.Join(err, fmt.Errorf("its SHA-256 is %s, the manifest says %s: remove both and save again", sum, f.SHA256))
-	}
 	file, err := checkpoints.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, file.Close()) }()
+	if sum, err := file.SHA256(); err != nil || sum != f.SHA256 {
+		return nil, errors.Join(err, fmt.Errorf("its SHA-256 is %s, the manifest says %s: remove both and save again", sum, f.SHA256))
+	}
 	x, shape, err := file.Float32s("float32")
 	if err != nil {
 		return nil, err

@@ -147,17 +147,3 @@ func (r *reporter) end() {
 		fmt.Fprintln(r.w)
 	}
 }
-
-// peakMemory is the most memory that was ever resident in this process, in MB; 0 where the system does not say. It is no part of the records.
-func peakMemory() int {
-	text, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(text), "VmHWM:")
-	var kb int
-	if _, err := fmt.Sscan(rest, &kb); err != nil {
-		return 0
-	}
-	return kb >> 10
-}

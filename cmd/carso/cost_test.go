@@ -97,12 +97,3 @@ func TestRates(t *testing.T) {
 		t.Errorf("a broken file of rates: %v", err)
 	}
 }
-
-func TestPeakMemory(t *testing.T) {
-	if _, err := os.Stat("/proc/self/status"); err != nil {
-		t.Skip("resident memory is not readable here")
-	}
-	if mb := peakMemory(); mb < 1 || mb > 1<<20 {
-		t.Errorf("a peak of %d MB", mb)
-	}
-}

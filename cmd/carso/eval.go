@@ -16,6 +16,7 @@ import (
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
 	"carsokit/data"
+	"carsokit/internal/memory"
 	"carsokit/internal/xlaenv"
 
 	"github.com/gomlx/compute"
@@ -142,8 +143,8 @@ func evalCommand(ctx context.Context, args []string) error {
 				o.Progress = progress.tell
 				run, err = eval.Run(ctx, be, store, job, o)
 				progress.end()
-				if mb := peakMemory(); mb > 0 {
-					fmt.Fprintf(os.Stderr, "  peak memory of this process so far: %d MB\n", mb)
+				if held, ok := memory.Process(memory.Peak); ok {
+					fmt.Fprintf(os.Stderr, "  peak memory of this process so far: %d MB\n", held>>20)
 				}
 				if r := rate(progress.latest); r > 0 {
 					err = errors.Join(err, remember(*records, job.Spec, r))

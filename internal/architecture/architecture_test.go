@@ -18,6 +18,7 @@ var allowed = map[string][]string{
 	"internal/architecture": {},
 	"internal/atomicfile":   {},
 	"internal/fetch":        {},
+	"internal/memory":       {},
 	"internal/rng":          {},
 	"internal/nn":           {"internal/rng"},
 	"internal/optim":        {},
