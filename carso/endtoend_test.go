@@ -23,7 +23,7 @@ func TestEndToEndTraining(t *testing.T) {
 	}
 	r.Epochs, r.Batch, r.HeldOut, r.Fraction, r.ScheduleEvery = 40, n, 0, 0.7, 5
 	r.EpsMultiplier, r.EndToEnd, r.ClassLoss, r.FreeBits = 1, 2, 1000, 1000 // more free bits than any posterior here has
-	tr, err := NewTrainer(be, r, set, file, "")
+	tr, err := NewTrainer(be, r, set, file, nil, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,6 +33,8 @@ type Recipe struct {
 
 	// What follows goes beyond the reference; zero is its way.
 
+	// Start is the stem of a trained purifier of the same shape and classifier, whose weights the run starts at; "" is new ones.
+	Start string `json:"start,omitempty"`
 	// EndToEnd, if positive, replaces the four adversaries by one that knows the defence: so many steps of PGD from a random start through classifier, purifier,
 	// classifier and log S of one sample, at StrongEps times EpsMultiplier.
 	EndToEnd int `json:"end_to_end,omitempty"`

@@ -90,7 +90,7 @@ func TestBatchComposition(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Batch, r.Processes, r.Fraction, r.HeldOut = n, processes, 0.85, 0 // 10·0.85/4 is 2.1: two images each
-	tr, err := NewTrainer(goldentest.Backend(t), r, set, file, "")
+	tr, err := NewTrainer(goldentest.Backend(t), r, set, file, nil, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,7 +31,8 @@ type Trainer struct {
 	backend compute.Backend
 	loader  *data.Loader
 	held    *data.Set
-	weights string // SHA-256 of the classifier's file
+	weights string   // SHA-256 of the classifier's file
+	started []string // those of the files at which the run started
 	oracle  *attacks.Oracle
 	exec    *model.Exec
 	step    int
@@ -39,10 +40,11 @@ type Trainer struct {
 }
 
 type trainState struct {
-	Recipe     Recipe `json:"recipe"`
-	Data       string `json:"data_digest"`
-	Classifier string `json:"classifier_sha256"`
-	Since      *tally `json:"since_point,omitempty"`
+	Recipe     Recipe   `json:"recipe"`
+	Data       string   `json:"data_digest"`
+	Classifier string   `json:"classifier_sha256"`
+	Started    []string `json:"start_sha256,omitempty"`
+	Since      *tally   `json:"since_point,omitempty"`
 }
 
 // tally adds up the steps since the last point of the curve; beta and rate are those of the last.
@@ -53,10 +55,14 @@ type tally struct {
 
 const stateName = "purifier"
 
-// NewTrainer prepares a run on a training split around the classifier in base, continuing from the state in dir if there is one.
-func NewTrainer(be compute.Backend, r Recipe, set *data.Set, base *checkpoints.File, dir string) (*Trainer, error) {
+// NewTrainer prepares a run on a training split around the classifier in base, continuing from the state in dir if there is one. Where the recipe has a Start,
+// the files of that purifier come from start.
+func NewTrainer(be compute.Backend, r Recipe, set *data.Set, base *checkpoints.File, start Opener, dir string) (*Trainer, error) {
 	if err := r.Validate(); err != nil {
 		return nil, err
+	}
+	if r.Start != "" && start == nil {
+		return nil, fmt.Errorf("training the purifier: the recipe starts at %s, and nothing says where its files are", r.Start)
 	}
 	if set.H != r.Config.Base.Size || set.W != r.Config.Base.Size {
 		return nil, fmt.Errorf("training the purifier: images of %s are %dx%d, the classifier takes %d", set.Name, set.H, set.W, r.Config.Base.Size)
@@ -82,6 +88,11 @@ func NewTrainer(be compute.Backend, r Recipe, set *data.Set, base *checkpoints.F
 	}
 	if err := t.create(); err != nil {
 		return nil, err
+	}
+	if r.Start != "" {
+		if err := t.start(start); err != nil {
+			return nil, fmt.Errorf("training the purifier: starting at %s: %w", r.Start, err)
+		}
 	}
 	if err := t.restore(dir); err != nil {
 		return nil, err
@@ -119,6 +130,56 @@ func (t *Trainer) create() error {
 	return nil
 }
 
+// start takes the weights of an earlier purifier of the same shape, and their digests into the run's description. The encoder, which no file has, stays new.
+func (t *Trainer) start(open Opener) error {
+	c, around, err := purifierConfig(t.Recipe.Start, open)
+	if err != nil {
+		return err
+	}
+	if around != "" && around != t.weights {
+		return fmt.Errorf("it was trained around a classifier with SHA-256 %.12s…, this run's has %.12s…: start at one that was trained around the same", around, t.weights)
+	}
+	if have, want := describe(c), describe(t.Recipe.Config); around != "" && have != want {
+		return fmt.Errorf("its shape is\n  %s\nthis recipe's\n  %s\ngive the recipe the same \"config\"", have, want)
+	}
+	for _, part := range t.Recipe.Config.Parts() {
+		if part.TrainOnly {
+			continue
+		}
+		err := open.use(PartFile(t.Recipe.Start, part.Name), func(f *checkpoints.File) error {
+			sum, err := f.SHA256()
+			if err != nil {
+				return err
+			}
+			t.started = append(t.started, sum)
+			if err := models.LoadParams(f, t.Store.RootScope().At("%s", part.Name), part.Params, false); err != nil {
+				return err
+			}
+			for _, p := range part.Params {
+				if p.Buffer() {
+					continue
+				}
+				path := "/" + part.Name + "/" + p.Name
+				v, err := t.Store.GetVariable(path).Value()
+				if err == nil {
+					v, err = v.Clone()
+				}
+				if err == nil {
+					err = t.Store.GetVariable(slowScope + path).SetValue(v)
+				}
+				if err != nil {
+					return fmt.Errorf("parameter %s: %w", p.Name, err)
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 func (t *Trainer) restore(dir string) error {
 	if dir == "" {
 		return nil
@@ -147,7 +208,7 @@ func (t *Trainer) restore(dir string) error {
 }
 
 func (t *Trainer) state() trainState {
-	return trainState{Recipe: t.Recipe, Data: t.loader.Set.Digest, Classifier: t.weights}
+	return trainState{Recipe: t.Recipe, Data: t.loader.Set.Digest, Classifier: t.weights, Started: t.started}
 }
 
 func describe(v any) string {

@@ -119,7 +119,7 @@ func TestEndToEnd(t *testing.T) {
 	purifier := func(name string, stop bool) string {
 		out := filepath.Join(dir, name)
 		if stop {
-			tr, err := carso.NewTrainer(be, pr, train, base, out)
+			tr, err := carso.NewTrainer(be, pr, train, base, nil, out)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -128,7 +128,7 @@ func TestEndToEnd(t *testing.T) {
 				t.Fatalf("an interrupted training returned %v", err)
 			}
 		}
-		tr, err := carso.NewTrainer(be, pr, train, base, out)
+		tr, err := carso.NewTrainer(be, pr, train, base, nil, out)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -313,7 +313,7 @@ func TestOtherScenarios(t *testing.T) {
 			t.Fatal(err)
 		}
 		pr.Batch, pr.Epochs, pr.HeldOut, pr.Fraction = 8, 1, 0, 0.5 // one image for each adversary
-		p, err := carso.NewTrainer(be, pr, set, base, "")
+		p, err := carso.NewTrainer(be, pr, set, base, nil, "")
 		if err = errors.Join(err, base.Close()); err != nil {
 			t.Fatal(err)
 		}

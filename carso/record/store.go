@@ -2,13 +2,13 @@ package record
 
 import (
 	"bytes"
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,8 +17,11 @@ import (
 	"carsokit/internal/atomicfile"
 )
 
-// extension of the names of record files.
-const extension = ".jsonl"
+// extension of the names of record files; packed is what a name has besides where gzip has compressed a file that is finished, to about a twentieth.
+const (
+	extension = ".jsonl"
+	packed    = ".gz"
+)
 
 // Store is a folder of record files, one per key.
 type Store struct{ dir string }
@@ -67,6 +70,9 @@ func (s *Store) ShardWriter(spec Spec, part string) (*Writer, error) {
 		base = strings.TrimSuffix(base, extension) + ".shard-" + part + extension
 	}
 	file := filepath.Join(s.dir, base)
+	if _, err := os.Stat(file + packed); err == nil {
+		return nil, fmt.Errorf("record: opening %s for writing: there is %s, to which nothing can be appended: `gunzip` it first", file, base+packed)
+	}
 	f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("record: opening for writing, what is recorded already stays: %w", err)
@@ -202,7 +208,7 @@ type Run struct {
 	Key    string
 	Spec   Spec
 	Images []Image  // by ascending Index
-	File   string   // slash-separated path inside the store; of several files with this key, the first
+	File   string   // slash-separated path inside the store, without .gz; of several files with this key, the first
 	Files  []string // all of them
 	Torn   bool     // a file of this run ends in a torn line, which was ignored: its images are not here
 }
@@ -222,11 +228,11 @@ func Join(paths ...string) ([]Run, error) {
 	seen := map[string]bool{}
 	for _, p := range paths {
 		err := filepath.WalkDir(p, func(file string, d fs.DirEntry, err error) error {
-			if err != nil || d.IsDir() || file != p && filepath.Ext(file) != extension || seen[filepath.Clean(file)] {
+			if err != nil || d.IsDir() || file != p && !isRecords(file) || seen[filepath.Clean(file)] {
 				return err
 			}
 			seen[filepath.Clean(file)] = true
-			raw, err := os.ReadFile(file)
+			raw, err := unpack(os.ReadFile, file)
 			if err != nil {
 				return err
 			}
@@ -240,17 +246,38 @@ func Join(paths ...string) ([]Run, error) {
 	return sorted(byKey), nil
 }
 
-// LoadFS reads all files named *.jsonl in fsys and its folders, in the order of their file names. Files of the same key are one run, so
+// isRecords says whether a file of this name in a folder of records is read.
+func isRecords(file string) bool {
+	return strings.HasSuffix(strings.TrimSuffix(file, packed), extension)
+}
+
+// unpack reads a file, through gzip where its name says so.
+func unpack(read func(string) ([]byte, error), file string) ([]byte, error) {
+	raw, err := read(file)
+	if err != nil || !strings.HasSuffix(file, packed) {
+		return raw, err
+	}
+	z, err := gzip.NewReader(bytes.NewReader(raw))
+	if err == nil {
+		raw, err = io.ReadAll(z)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: unpacking: %w: it is damaged or was cut off; get it again", file, err)
+	}
+	return raw, nil
+}
+
+// LoadFS reads all files named *.jsonl, or *.jsonl.gz as gzip leaves them, in fsys and its folders, in the order of their file names. Files of the same key are one run, so
 // shards may lie side by side. An image that is there twice with the same content counts once; with another content it is an error. A
 // torn last line (no line end) is ignored and reported in [Run.Torn]; any other line that is no record is an error that names file and
 // line. A file without a whole line gives no run.
 func LoadFS(fsys fs.FS) ([]Run, error) {
 	byKey := map[string]*pending{}
 	err := fs.WalkDir(fsys, ".", func(file string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || path.Ext(file) != extension {
+		if err != nil || d.IsDir() || !isRecords(file) {
 			return err
 		}
-		raw, err := fs.ReadFile(fsys, file)
+		raw, err := unpack(func(name string) ([]byte, error) { return fs.ReadFile(fsys, name) }, file)
 		if err != nil {
 			return err
 		}
@@ -292,7 +319,7 @@ type placed struct {
 
 // parseFile adds the lines of one file to runs and returns the length of the torn last line.
 func parseFile(raw []byte, file string, runs map[string]*pending) (torn int, err error) {
-	key := ""
+	key, name := "", strings.TrimSuffix(file, packed)
 	for n := 1; len(raw) > 0; n++ {
 		end := bytes.IndexByte(raw, '\n')
 		if end < 0 {
@@ -312,11 +339,11 @@ func parseFile(raw []byte, file string, runs map[string]*pending) (torn int, err
 		}
 		run := runs[key]
 		if run == nil {
-			run = &pending{Run{Key: key, Spec: *line.Spec, File: file}, map[int]placed{}}
+			run = &pending{Run{Key: key, Spec: *line.Spec, File: name}, map[int]placed{}}
 			runs[key] = run
 		}
-		if !slices.Contains(run.Files, file) {
-			run.Files = append(run.Files, file)
+		if !slices.Contains(run.Files, name) {
+			run.Files = append(run.Files, name)
 		}
 		for _, im := range line.Images {
 			content, err := json.Marshal(im)

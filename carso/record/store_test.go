@@ -2,6 +2,7 @@ package record
 
 import (
 	"bytes"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -325,6 +326,43 @@ func TestLoadFS(t *testing.T) {
 	} {
 		if _, err := LoadFS(fsys); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("want %q, got %v", want, err)
+		}
+	}
+	// As gzip leaves them, beside files that are not packed; a writer must not begin a second file beside a packed one.
+	pack := func(raw []byte) []byte {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		if _, err := z.Write(raw); err != nil {
+			t.Fatal(err)
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	dir, name := t.TempDir(), spec().FileName()+".gz"
+	whole := pack(text(line(t, spec(), images(0, 4))).Data)
+	write := func(raw []byte) {
+		if err := os.WriteFile(filepath.Join(dir, name), raw, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(whole)
+	if err := os.WriteFile(filepath.Join(dir, "part.jsonl"), text(line(t, spec(), images(3, 6))).Data, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	joined, errJoin := Join(dir)
+	loaded, errLoad := Load(dir)
+	if errJoin != nil || errLoad != nil || len(joined) != 1 || !reflect.DeepEqual(joined[0].Images, images(0, 6)) || !reflect.DeepEqual(loaded[0].Images, images(0, 6)) {
+		t.Errorf("packed records: %v, %v, %d and %d runs", errJoin, errLoad, len(joined), len(loaded))
+	}
+	if _, err := (&Store{dir}).Writer(spec()); err == nil || !strings.Contains(err.Error(), "gunzip") {
+		t.Errorf("a writer beside a packed file: %v", err)
+	}
+	for at := range whole {
+		write(whole[:at])
+		if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), name+": unpacking") {
+			t.Fatalf("the first %d of %d bytes of a packed file: %v", at, len(whole), err)
 		}
 	}
 	if _, err := Load(filepath.Join(t.TempDir(), "missing")); !errors.Is(err, fs.ErrNotExist) {

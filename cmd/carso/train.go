@@ -46,7 +46,7 @@ func trainCommand(ctx context.Context, args []string) error {
 		fs.StringVar(&f.extra, "extra", "", ".npz of further images and labels (arrays image and label), of which every batch takes the recipe's extra_share (default 0.5)")
 		fs.BoolVar(&f.frozenBN, "frozen-bn", false, "with -plain -scale paper: repeat the reference's mistake of freezing BatchNorm's statistics after the first epoch")
 	} else {
-		fs.StringVar(&f.weights, "weights", "", "folder of the classifier's file (default: the one that ships)")
+		fs.StringVar(&f.weights, "weights", "", "folder of the files of the classifier, and of the purifier that the recipe's \"start\" names (default: those that ship)")
 		fs.Float64Var(&f.epsMultiplier, "eps-multiplier", -1, "factor of the adversaries' eps 4/255 and 8/255; 1 is what the paper states, the reference's code multiplies by about 4 (default: the code's)")
 	}
 	if err := parse(fs, args[1:]); err != nil {
@@ -178,7 +178,7 @@ func trainPurifier(ctx context.Context, f trainFlags, s carso.Scenario, set *dat
 	if err != nil {
 		return err
 	}
-	t, err := carso.NewTrainer(be, recipe, set, base, f.out)
+	t, err := carso.NewTrainer(be, recipe, set, base, open, f.out)
 	if err != nil {
 		return err
 	}

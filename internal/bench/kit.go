@@ -81,7 +81,7 @@ func (k *Kit) at(width, batch int) (*networks, error) {
 		return nil, err
 	}
 	pr.Batch, pr.HeldOut, pr.Fraction = batch, 100, 0
-	if n.purifier, err = carso.NewTrainer(k.be, pr, k.set, base, dir); err != nil {
+	if n.purifier, err = carso.NewTrainer(k.be, pr, k.set, base, nil, dir); err != nil {
 		return nil, err
 	}
 	if n.defence, err = carso.NewDefence(n.purifier.Store, pr.Config, 8, carso.LogSum); err != nil {

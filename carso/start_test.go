@@ -1,0 +1,131 @@
+package carso
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"carsokit/internal/goldentest"
+	"carsokit/internal/nn"
+	"carsokit/models"
+)
+
+// TestStart: a run that starts at a purifier has that purifier's weights, current and averaged, says so in its state, and refuses one that does not belong to it.
+// It continues without the files that it started at being others.
+func TestStart(t *testing.T) {
+	be := goldentest.Backend(t)
+	base := models.CIFAR10WRN(10, 1)
+	set, file := noise(t, base, 16)
+	r, err := SmallRecipe("cifar10", "tiny", base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Epochs, r.Batch, r.HeldOut, r.Fraction, r.ScheduleEvery = 20, 16, 0, 0, 5
+	first, err := NewTrainer(be, r, set, file, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 8 { // two of Lookahead's rounds, so that averaged weights are neither the first nor the current ones
+		if _, err := first.Advance(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	state, files := t.TempDir(), t.TempDir()
+	if err := first.Save(state); err != nil {
+		t.Fatal(err)
+	}
+	if err := ExportState(state, files, "p", false); err != nil {
+		t.Fatal(err)
+	}
+
+	r.Start, r.ClassLoss, r.Seed = "p", 1, 9
+	dir := t.TempDir()
+	second, err := NewTrainer(be, r, set, file, Folder(files), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, part := range r.Config.Parts() {
+		for _, p := range part.Params {
+			if p.Kind == nn.BNCount {
+				continue
+			}
+			path := "/" + part.Name + "/" + p.Name
+			slow := slowScope + path
+			if p.Buffer() {
+				slow = path
+			}
+			want := value(t, first, slow)
+			if got := value(t, second, path); slices.Equal(got, want) == part.TrainOnly && !constant(want) {
+				t.Errorf("%s: equal to the purifier's: %v; only the encoder, which has no file, is new", path, !part.TrainOnly)
+			}
+			if !p.Buffer() && !slices.Equal(value(t, second, path), value(t, second, slow)) {
+				t.Errorf("%s: averaged weights begin elsewhere than the current ones", path)
+			}
+		}
+	}
+	if _, err := second.Advance(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Save(dir); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := NewTrainer(be, r, set, file, Folder(files), dir); err != nil || again.Step() != 1 {
+		t.Errorf("continuing: %v", err)
+	}
+
+	other := r
+	other.Config.Latent = 4
+	for want, try := range map[string]func() (*Trainer, error){
+		"nothing says where": func() (*Trainer, error) { return NewTrainer(be, r, set, file, nil, "") },
+		"its shape is":       func() (*Trainer, error) { return NewTrainer(be, other, set, file, Folder(files), "") },
+		"p_decoder":          func() (*Trainer, error) { return NewTrainer(be, r, set, file, Folder(t.TempDir()), "") },
+	} {
+		if _, err := try(); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("want %q, got %v", want, err)
+		}
+	}
+	// Another purifier under the same name: the run that started elsewhere does not go on with it.
+	for range 4 {
+		if _, err := first.Advance(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := first.Save(state); err != nil {
+		t.Fatal(err)
+	}
+	if err := ExportState(state, files, "p", false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := NewTrainer(be, r, set, file, Folder(files), dir); err == nil || !strings.Contains(err.Error(), "another run") {
+		t.Errorf("continuing where the start has changed: %v", err)
+	}
+}
+
+func value(t *testing.T, tr *Trainer, path string) []float32 {
+	t.Helper()
+	ts, err := models.Variables(tr.Store)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range ts {
+		if v.Name == path {
+			all, err := v.Float32s()
+			if err != nil {
+				t.Fatal(err)
+			}
+			return all
+		}
+	}
+	t.Fatalf("no variable %s", path)
+	return nil
+}
+
+// constant says whether all values are one, as biases and BatchNorm's scales begin.
+func constant(v []float32) bool {
+	for _, x := range v {
+		if x != v[0] {
+			return false
+		}
+	}
+	return true
+}
