@@ -1,15 +1,18 @@
 package main
 
 import (
-	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
 	"carsokit/carso/paper"
+	"carsokit/carso/record"
+	"carsokit/internal/docblock"
 )
 
 var update = flag.Bool("update", false, "write the numbers of the records into the documents")
@@ -44,56 +47,65 @@ func TestNumbersInDocuments(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var out strings.Builder
-		rest := string(old)
-		for {
-			before, after, found := strings.Cut(rest, "<!-- results ")
-			out.WriteString(before)
-			if !found {
-				break
-			}
-			what, after, ok := strings.Cut(after, " -->\n")
-			_, rest, found = strings.Cut(after, "<!-- /results -->")
-			if !ok || !found {
-				t.Fatalf("%s: a results block is not closed", doc)
-			}
+		now, err := docblock.Rewrite(string(old), "results", func(what string) (string, error) {
 			fields := strings.Fields(what) // table, scale, row prefix, columns
 			if len(fields) < 3 {
-				t.Fatalf("%s: results block %q wants table, scale, row prefix and columns", doc, what)
+				return "", errors.New("it wants table, scale, row prefix and columns")
 			}
 			table, err := paper.Build(fields[0], fields[1], runs)
 			if err != nil {
-				t.Fatal(err)
+				return "", err
 			}
-			fmt.Fprintf(&out, "<!-- results %s -->\n%s<!-- /results -->", what, markdownTable(table.Plain(fields[2], fields[3:]...)))
+			header, rows, notes := table.Plain(fields[2], fields[3:]...)
+			text := docblock.Table(header, rows)
+			if len(notes) > 0 {
+				text += fmt.Sprintf("\nPublished values: %s.\n", strings.Join(notes, "; "))
+			}
+			return text, nil
+		})
+		if err == nil {
+			now, err = docblock.Rewrite(now, "runs", func(what string) (string, error) { return runsTable(runs, what) })
 		}
-		if out.String() == string(old) {
+		if err != nil {
+			t.Fatalf("%s: %v", doc, err)
+		}
+		if now == string(old) {
 			continue
 		}
 		if !*update {
 			t.Errorf("%s does not say what the records say; go test ./cmd/carso -run Documents -update", doc)
 			continue
 		}
-		if err := os.WriteFile(path, []byte(out.String()), 0o666); err != nil {
+		if err := os.WriteFile(path, []byte(now), 0o666); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-func markdownTable(header []string, rows [][]string, notes []string) string {
-	var out bytes.Buffer
-	line := func(cells []string) { fmt.Fprintf(&out, "| %s |\n", strings.Join(cells, " | ")) }
-	line(header)
-	rule := make([]string, len(header))
-	for i := range rule {
-		rule[i] = "---"
+// runsTable is the runs of a row at a scale with at least so many images: what says "scenario row scale images".
+func runsTable(runs []record.Run, what string) (string, error) {
+	fields := strings.Fields(what)
+	if len(fields) != 4 {
+		return "", errors.New("it wants scenario, row, scale and the least number of images")
 	}
-	line(rule)
-	for _, r := range rows {
-		line(r)
+	least, err := strconv.Atoi(fields[3])
+	if err != nil {
+		return "", err
 	}
-	if len(notes) > 0 {
-		fmt.Fprintf(&out, "\nPublished values: %s.\n", strings.Join(notes, "; "))
+	var rows [][]string
+	for _, r := range runs {
+		if s := r.Spec; s.Scenario != fields[0] || s.Row != fields[1] || s.Scale != fields[2] || len(r.Images) < least {
+			continue
+		}
+		score, accuracy := record.Worst, "in every pass"
+		if r.Spec.Column == "clean" {
+			score, accuracy = record.Clean, "on average"
+		}
+		e := r.Estimate(score)
+		rows = append(rows, []string{r.Spec.Column, strconv.Itoa(e.N), fmt.Sprintf("%.2f [%.2f, %.2f]", e.Value, e.Lo, e.Hi), accuracy, "`" + r.File + "`"})
 	}
-	return out.String()
+	if len(rows) == 0 {
+		return "", errors.New("no run is like that")
+	}
+	return docblock.Table([]string{"column", "images", "accuracy, %", "correct", "record"}, rows), nil
 }

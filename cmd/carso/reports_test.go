@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -9,6 +8,7 @@ import (
 	"testing"
 
 	checks "carsokit/attacks/check"
+	"carsokit/internal/docblock"
 )
 
 // TestReportsInDocuments: the blocks between <!-- report ... --> comments of docs/checks.md are the pages of the stored reports that they name, written anew with -update.
@@ -19,29 +19,18 @@ func TestReportsInDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out strings.Builder
-	for rest := string(old); ; {
-		before, after, found := strings.Cut(rest, "<!-- report ")
-		out.WriteString(before)
-		if !found {
-			break
-		}
-		name, after, ok := strings.Cut(after, " -->\n")
-		_, rest, found = strings.Cut(after, "<!-- /report -->")
-		if !ok || !found {
-			t.Fatalf("%s: a report block is not closed", path)
-		}
-		r := report(t, name)
-		fmt.Fprintf(&out, "<!-- report %s -->\n", name)
-		if err := r.Render(&out, "markdown"); err != nil {
-			t.Fatal(err)
-		}
-		out.WriteString("<!-- /report -->")
+	now, err := docblock.Rewrite(string(old), "report", func(name string) (string, error) {
+		var out strings.Builder
+		err := report(t, name).Render(&out, "markdown")
+		return out.String(), err
+	})
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
 	}
-	if out.String() != string(old) {
+	if now != string(old) {
 		if !*update {
 			t.Errorf("%s does not say what the reports say; go test ./cmd/carso -run Documents -update", path)
-		} else if err := os.WriteFile(path, []byte(out.String()), 0o666); err != nil {
+		} else if err := os.WriteFile(path, []byte(now), 0o666); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -4,8 +4,9 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
+
+	"carsokit/internal/docblock"
 )
 
 var update = flag.Bool("update", false, "write the stored reports into docs/performance.md")
@@ -18,38 +19,23 @@ func TestDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out strings.Builder
-	rest := string(old)
-	for {
-		before, after, found := strings.Cut(rest, "<!-- bench ")
-		out.WriteString(before)
-		if !found {
-			break
-		}
-		name, after, ok := strings.Cut(after, " -->\n")
-		_, tail, closed := strings.Cut(after, "<!-- /bench -->")
-		if !ok || !closed {
-			t.Fatal("a bench block is not closed")
-		}
+	now, err := docblock.Rewrite(string(old), "bench", func(name string) (string, error) {
 		r, err := Read(filepath.Join(docs, "bench", name+".json"))
 		if err != nil {
-			t.Fatal(err)
+			return "", err
 		}
-		header, rows := r.Table()
-		out.WriteString("<!-- bench " + name + " -->\n| " + strings.Join(header, " | ") + " |\n|" + strings.Repeat(" --- |", len(header)) + "\n")
-		for _, row := range rows {
-			out.WriteString("| " + strings.Join(row, " | ") + " |\n")
-		}
-		out.WriteString("\nPyTorch " + r.Torch + ".\n<!-- /bench -->")
-		rest = tail
+		return docblock.Table(r.Table()) + "\nPyTorch " + r.Torch + ".\n", nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
-	if out.String() == string(old) {
+	if now == string(old) {
 		return
 	}
 	if !*update {
 		t.Fatal("docs/performance.md does not say what the stored reports say: go test ./internal/bench -run Document -update")
 	}
-	if err := os.WriteFile(path, []byte(out.String()), 0o666); err != nil {
+	if err := os.WriteFile(path, []byte(now), 0o666); err != nil {
 		t.Fatal(err)
 	}
 }
