@@ -28,7 +28,8 @@ type Attack interface {
 	Run(ctx context.Context, o *Oracle, b Batch, seed rng.Seed) (*Result, error)
 }
 
-// Result is what an attack found; slices are indexed by image.
+// Result is what an attack found; slices are indexed by image. An attack of one's own must return Adv: a Sequence fills in Best and, from what the oracle
+// answered, Diag.
 type Result struct {
 	Adv  []float32 // [n][H*W*C] what the attack returns: APGD the last misclassified iterate, or the clean image; the others their last iterate
 	Best []float32 // [n][H*W*C] the point of highest loss; of attacks that do not keep it, the same as Adv

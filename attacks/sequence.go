@@ -2,6 +2,7 @@ package attacks
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -170,10 +171,24 @@ func (s Sequence) attack(ctx context.Context, k int, clean Batch, seed rng.Seed)
 		}
 	}
 	report(clean.Len())
-	r, err := stage.Attack.Run(ctx, o.Observed(func(ids []int, _ *Grad) {
+	seen, place := make([]Diag, clean.Len()), map[int]int{}
+	for i, id := range clean.ID {
+		place[id] = i
+	}
+	r, err := stage.Attack.Run(ctx, o.Observed(func(ids []int, g *Grad) {
 		done++
 		report(len(ids))
+		for i, id := range ids {
+			if at, ours := place[id]; ours && g.G != nil {
+				seen[at].note(g, i)
+			} else if ours {
+				seen[at].Queries++
+			}
+		}
 	}), clean, seed)
+	if err == nil {
+		err = r.complete(clean, seen)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("stage %d, %s: %w", k, stage, err)
 	}
@@ -187,6 +202,33 @@ func (s Sequence) attack(ctx context.Context, k int, clean Batch, seed rng.Seed)
 		}
 	}
 	return r, nil
+}
+
+// complete checks the lengths of what an attack returned for the images of b, and fills in what it left out: Best is Adv then, and Diag what the oracle answered.
+func (r *Result) complete(b Batch, seen []Diag) error {
+	if r == nil {
+		return errors.New("attacks: the attack returned neither a result nor an error")
+	}
+	if r.Best == nil {
+		r.Best = r.Adv
+	}
+	n, d := b.Len(), b.Dim()
+	for _, f := range []struct {
+		field     string
+		len, want int
+		optional  bool
+	}{{"Adv", len(r.Adv), n * d, false}, {"Best", len(r.Best), n * d, false}, {"Diag", len(r.Diag), n, r.Diag == nil}, {"Broken", len(r.Broken), n, r.Broken == nil}} {
+		if f.len != f.want && !f.optional {
+			return fmt.Errorf("attacks: the result's %s has %d values for %d images; want %d", f.field, f.len, n, f.want)
+		}
+	}
+	if r.Diag == nil {
+		r.Diag = seen
+		for i := range n {
+			r.Diag[i].Moved = moved(r.Best[i*d:(i+1)*d], b.Image(i))
+		}
+	}
+	return nil
 }
 
 // wrong says of which images at least half of need fresh passes, of so many draws, are misclassified.

@@ -221,3 +221,61 @@ func TestSequenceErrors(t *testing.T) {
 
 // below moves a black pixel out of the range.
 func below(adv []float32) { adv[slices.Index(adv, 0)] = -0.005 }
+
+// bare is an attack of somebody's own: one signed step, and a result with Adv only.
+type bare struct {
+	attacks.FGSM
+	cut func(*attacks.Result)
+}
+
+func (a bare) Run(ctx context.Context, o *attacks.Oracle, b attacks.Batch, seed rng.Seed) (*attacks.Result, error) {
+	g, err := o.Gradient(ctx, attacks.CE, b, seed, 1, nil)
+	if err != nil {
+		return nil, err
+	}
+	r := &attacks.Result{Adv: slices.Clone(b.X)}
+	for k, v := range g.G {
+		switch {
+		case v > 0:
+			r.Adv[k] = min(r.Adv[k]+float32(a.Eps), 1)
+		case v < 0:
+			r.Adv[k] = max(r.Adv[k]-float32(a.Eps), 0)
+		}
+	}
+	if a.cut != nil {
+		a.cut(r)
+	}
+	return r, nil
+}
+
+// TestBareResult: of an attack that returns nothing but Adv, the sequence knows from the oracle what its gradients were; and a result of the wrong length is an
+// error that names the field, no panic.
+func TestBareResult(t *testing.T) {
+	toy, fgsm := attacktest.NewLinear(4, 2), attacks.FGSM{Eps: 0.05, EoT: 1}
+	o := oracle(t, toy, attacks.OracleOptions{})
+	b := toy.Images(20, 1)
+	run := func(a attacks.Attack) (*attacks.Outcome, error) {
+		return attacks.Sequence{Decide: o, Stages: []attacks.Stage{{Oracle: o, Attack: a}}}.Run(t.Context(), b, 1)
+	}
+	own, err := run(bare{FGSM: fgsm})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kits, err := run(fgsm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(own.BrokenBy, kits.BrokenBy) || !slices.Equal(own.Adv, kits.Adv) || !slices.Equal(own.Strongest, kits.Strongest) || !slices.Equal(own.Diag[0], kits.Diag[0]) {
+		t.Errorf("one step of one's own: %+v\nFGSM: %+v", own.Diag[0], kits.Diag[0])
+	}
+	for want, cut := range map[string]func(*attacks.Result){
+		"Adv":    func(r *attacks.Result) { r.Adv = r.Adv[1:] },
+		"Best":   func(r *attacks.Result) { r.Best = r.Adv[:1] },
+		"Diag":   func(r *attacks.Result) { r.Diag = make([]attacks.Diag, 100) },
+		"Broken": func(r *attacks.Result) { r.Broken = []bool{} },
+	} {
+		if _, err := run(bare{fgsm, cut}); err == nil || !strings.Contains(err.Error(), "result's "+want+" has") {
+			t.Errorf("a %s of another length: %v", want, err)
+		}
+	}
+}

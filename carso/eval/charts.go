@@ -169,3 +169,61 @@ func Transfer(title string, names []string, runs []record.Run) *charts.HeatMap {
 	}
 	return plots.HeatMap(title, names, names, values, 0, 100)
 }
+
+// ClassBars draws accuracy by class, a series per run, over the images that each run holds of the class: of a run on clean images the mean over its passes, of an
+// attack the share that is right in every pass.
+func ClassBars(title string, classes, names []string, runs []record.Run) *charts.Bar {
+	var series []plots.Series
+	for k, r := range runs {
+		score := record.Worst
+		if r.Spec.Column == "clean" {
+			score = record.Clean
+		}
+		s := plots.Series{Name: names[k]}
+		for class := range classes {
+			of := r
+			of.Images = nil
+			for _, im := range r.Images {
+				if im.Label == class {
+					of.Images = append(of.Images, im)
+				}
+			}
+			p := plots.Point{Y: math.NaN()}
+			if e := of.Estimate(score); e.N > 0 {
+				p = plots.Point{Y: e.Value, Lo: e.Lo, Hi: e.Hi}
+			}
+			s.Points = append(s.Points, p)
+		}
+		series = append(series, s)
+	}
+	return plots.Bars(title, "", "accuracy (%)", classes, series)
+}
+
+// Confusion draws what a run's images were taken for: in row i and column j the percentage of passes over the images of class i that decided for class j, on the
+// images that the attack returned, or on the clean ones of a run without attack.
+func Confusion(title string, classes []string, r record.Run) *charts.HeatMap {
+	count, passes := make([][]float64, len(classes)), make([]float64, len(classes))
+	for i := range count {
+		count[i] = make([]float64, len(classes))
+	}
+	for _, im := range r.Images {
+		decided := im.Fresh
+		if r.Spec.Column == "clean" {
+			decided = im.Clean
+		}
+		for _, c := range decided {
+			count[im.Label][c]++
+			passes[im.Label]++
+		}
+	}
+	for i := range count {
+		for j := range count[i] {
+			if passes[i] == 0 {
+				count[i][j] = math.NaN()
+			} else {
+				count[i][j] = math.Round(100 * count[i][j] / passes[i])
+			}
+		}
+	}
+	return plots.HeatMap(title, classes, classes, count, 0, 100)
+}
