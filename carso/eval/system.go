@@ -168,6 +168,7 @@ func open(q Question) (System, error) {
 		}
 		sys.Defence = map[string]any{"net": c.Net}
 		sys.Output = func(string) (attacks.Classifier, error) { return c, nil }
+		sys.Work = func(string) Work { return Work{Condition: c.Net.Work()} }
 		return sys, weight("classifier", file)
 	}
 	d, err := carso.OpenDefence(s, q.Weights, q.Samples, carso.LogSum)
@@ -183,6 +184,16 @@ func open(q Question) (System, error) {
 			return d.DrawFree()
 		}
 		return d.With(carso.Aggregation(name))
+	}
+	condition, sample := d.Config.Work()
+	sys.Work = func(name string) Work {
+		switch name {
+		case Classifier:
+			return Work{Condition: d.Base.Work()}
+		case DrawFree:
+			return Work{Condition: condition, Sample: sample, Samples: 1}
+		}
+		return Work{Condition: condition, Sample: sample, Samples: d.Samples}
 	}
 	err = weight("classifier", s.Classifier)
 	if s.Final != "" {
