@@ -1,7 +1,6 @@
 package eval
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -72,17 +71,11 @@ func (j Job) Plan(store *record.Store, o Options) (Plan, error) {
 		forward(decides, j.Spec.Draws)
 	}
 	for k, s := range j.Protocol.all() {
-		text, err := attacks.Describe(s.Attack)
+		draws, err := eot(s)
 		if err != nil {
 			return p, err
 		}
-		config := struct {
-			EoT int `json:"eot"`
-		}{1}
-		if err := json.Unmarshal(text, &config); err != nil {
-			return p, fmt.Errorf("planning %s: %w", stageName(s), err)
-		}
-		stage := StagePlan{Name: stageName(s), Steps: s.Attack.Evaluations(), EoT: drawn(s.Output, max(config.EoT, 1))}
+		stage := StagePlan{Name: stageName(s), Steps: s.Attack.Evaluations(), EoT: draws}
 		stage.Gradient = stage.Steps * stage.EoT
 		p.Stages = append(p.Stages, stage)
 		p.Gradient += stage.Gradient
@@ -125,7 +118,14 @@ func (p Plan) Print(w io.Writer, rate float64, source string) {
 		fmt.Fprintf(w, "    %-28s %4d steps of %d %s: %d passes with gradient\n", s.Name, s.Steps, s.EoT, draws, s.Gradient)
 	}
 	fmt.Fprintf(w, "    %d passes with gradient and %d without; for the %d images left %d and %d\n", p.Gradient, p.Forward, p.Left(), p.Left()*p.Gradient, p.Left()*p.Forward)
-	for _, o := range p.Outputs {
+	for k := 0; k < len(p.Outputs); k++ {
+		o := p.Outputs[k]
+		for same := o; k+1 < len(p.Outputs); k++ { // the aggregations of one defence
+			if same.Output = p.Outputs[k+1].Output; same != p.Outputs[k+1] {
+				break
+			}
+			o.Output += ", " + same.Output
+		}
 		fmt.Fprintf(w, "    one pass of %s\n", o)
 	}
 	if p.FLOPs > 0 {

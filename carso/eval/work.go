@@ -82,3 +82,13 @@ func flops(n float64) string {
 	}
 	return fmt.Sprintf("%.3g %cFLOP", n, units[unit])
 }
+
+// memoryFactor is how much more than the layers' outputs a gradient takes. Measured as the growth of the peak over the batch, with XLA on a CPU: 1.9 times for CARSO with 8 samples
+// (batches of 4, 32, 64) and 2.4 times for its classifier alone (4, 256), which are normalised values, activations and what is led back. The rest is reserve.
+const memoryFactor = 3
+
+// bytes is the memory that one row of a compiled batch is reckoned at: one draw of one image with all samples that are computed at once, and its gradient.
+func (w Work) bytes() int {
+	samples := min(w.Samples, attacks.MembersAtOnce)
+	return memoryFactor * 4 * (w.Condition.Values + samples*w.Sample.Values)
+}
