@@ -329,6 +329,9 @@ func childMain(what, dir string, n int) error {
 			fmt.Printf("%d done, %s\n", p.Done, p.Note)
 		}})
 		return err
+	case "save":
+		_, err := evaluate(ctx, job, filepath.Join(dir, "records"), Options{Workers: 1, Save: filepath.Join(dir, "images"), Progress: func(p Progress) { fmt.Println(p.Note) }})
+		return err
 	case "readonly":
 		if os.Getuid() == 0 { // whom permissions do not stop
 			if err := syscall.Setuid(65534); err != nil {
