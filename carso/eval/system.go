@@ -54,6 +54,9 @@ func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
 	if q.Column == "clean" {
 		q.Eps = 0
 	}
+	if !(q.Eps >= 0 && q.Eps <= 1) || q.Images < 0 {
+		return Job{}, fmt.Errorf("a bound of %g/255 on %d images: want a bound from 0 to 255, and a positive number of images or 0 for the scale's", q.Eps*255, q.Images)
+	}
 	p, scale, err := q.protocol()
 	if err != nil {
 		return Job{}, err
@@ -65,6 +68,9 @@ func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
 		if q.Images = scale.Images; q.Index != nil {
 			q.Images = len(q.Index)
 		}
+	}
+	if q.Index != nil {
+		q.Images = min(q.Images, len(q.Index))
 	}
 	if q.Samples == 0 {
 		q.Samples = paper.Samples

@@ -64,6 +64,9 @@ func evalCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if *chunk < 1 || *workers < 1 {
+		return fmt.Errorf("-chunk %d -workers %d: want positive numbers", *chunk, *workers)
+	}
 	shard, err := eval.ParseShard(*part, os.Getenv)
 	if err != nil {
 		return err
@@ -74,6 +77,9 @@ func evalCommand(ctx context.Context, args []string) error {
 		}
 	}
 	if *rescore != "" {
+		if *save != "" || *plan || *part != "" {
+			return errors.New("-rescore judges what is saved and evaluates nothing: leave out -save-images, -plan and -shard")
+		}
 		if q, err = rescoreQuestion(*rescore, q, fs); err != nil {
 			return err
 		}
@@ -116,7 +122,7 @@ func evalCommand(ctx context.Context, args []string) error {
 	}
 	for _, q.Column = range strings.Split(*column, ",") {
 		for _, text := range strings.Split(*eps, ",") {
-			if _, err := fmt.Sscan(text, &q.Eps); err != nil {
+			if q.Eps, err = strconv.ParseFloat(text, 64); err != nil {
 				return fmt.Errorf("-eps %q is not a number", text)
 			}
 			q.Eps /= 255
@@ -148,7 +154,7 @@ func evalCommand(ctx context.Context, args []string) error {
 				o.Progress = progress.tell
 				run, err = eval.Run(ctx, be, store, job, o)
 				progress.end()
-				if held, ok := memory.Process(memory.Peak); ok {
+				if held, ok := memory.Process(memory.Peak); ok && *form == "text" {
 					fmt.Fprintf(os.Stderr, "  peak memory of this process so far: %d MB\n", held>>20)
 				}
 				if r := rate(progress.latest); r > 0 {
@@ -159,8 +165,14 @@ func evalCommand(ctx context.Context, args []string) error {
 				}
 			}
 			summary(os.Stdout, run)
-			if saves && !*plan {
-				if err := tellRescored(ctx, os.Stdout, be, job, eval.SavedFolder(*save, job.Spec)); err != nil {
+			switch folder := eval.SavedFolder(*save, job.Spec); {
+			case *plan:
+			case *save != "" && !saves:
+				fmt.Printf("  column %s attacks nothing: there are no images to save\n", q.Column)
+			case saves && shard.Count > 1: // the others' images may not be there yet
+				fmt.Printf("  saved in %s; when all shards are done, carso eval -rescore %s judges them\n", folder, folder)
+			case saves:
+				if err := tellRescored(ctx, os.Stdout, be, job, folder); err != nil {
 					return err
 				}
 			}
