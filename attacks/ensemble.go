@@ -17,13 +17,16 @@ type parts struct {
 	width    int   // values of it
 }
 
+// MembersAtOnce is how many members of an Ensemble an Oracle computes at once unless its options say otherwise.
+const MembersAtOnce = 32
+
 // partition divides c if it is an ensemble of more members than are computed at once.
 func partition(c Staged, atOnce int) (*parts, error) {
 	if atOnce < 0 {
 		return nil, fmt.Errorf("attacks: computing %d members at once; want a positive number, or 0 for 32", atOnce)
 	}
 	if atOnce == 0 {
-		atOnce = 32
+		atOnce = MembersAtOnce
 	}
 	dims := c.NoiseDims()
 	e, ok := c.(Ensemble)

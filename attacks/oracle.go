@@ -38,7 +38,7 @@ type OracleOptions struct {
 	Buckets []int
 	// Random replaces the source of random numbers; nil is Seeded.
 	Random Random
-	// Members is how many members of an Ensemble are computed at once; default 32.
+	// Members is how many members of an Ensemble are computed at once; default MembersAtOnce.
 	Members int
 }
 

@@ -26,6 +26,7 @@ import (
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
 	"carsokit/data"
+	"carsokit/models"
 
 	"github.com/gomlx/compute"
 	_ "github.com/gomlx/gomlx/backends/default"
@@ -255,6 +256,51 @@ func TestBuckets(t *testing.T) {
 	}
 }
 
+func TestAutoBatch(t *testing.T) {
+	const mb = 1 << 20
+	job, _ := toyJob(t, 8)
+	if _, _, err := job.AutoBatch(Options{}, 1<<40); err == nil || !strings.Contains(err.Error(), "give a number") {
+		t.Errorf("sizes that nobody knows: %v", err)
+	}
+	// A row of 1 MB: its classifier's quarter of a million values, three times.
+	job.System.Work = func(string) Work { return Work{Condition: models.Work{Values: mb / 4 / memoryFactor}} }
+	many := Options{Chunk: 500, Workers: 1}
+	for _, c := range []struct {
+		name      string
+		o         Options
+		available int
+		want      int // 0: an error
+	}{
+		{"plenty", many, 1 << 40, 256},
+		{"exactly half of it", many, 512 * mb, 256},
+		{"half is not enough for 256", many, 500 * mb, 128},
+		{"two workers", Options{Chunk: 500, Workers: 2}, 500 * mb, 64},
+		{"little", many, 8 * mb, 4},
+		{"nothing", many, 7 * mb, 0},
+		{"none at all", many, 0, 0},
+		{"a chunk of 25 images in 2 draws", Options{}, 1 << 40, 32},
+		{"a small chunk", Options{Chunk: 3}, 1 << 40, 4},
+	} {
+		got, bytes, err := job.AutoBatch(c.o, c.available)
+		if c.want == 0 {
+			if err == nil || !strings.Contains(err.Error(), "give a smaller number") {
+				t.Errorf("%s: batch %d, %v", c.name, got, err)
+			}
+			continue
+		}
+		if err != nil || got != c.want || bytes > c.available/2 {
+			t.Errorf("%s: batch %d of %d bytes, %v; want %d", c.name, got, bytes, err, c.want)
+		}
+	}
+	// What an output takes grows with its samples up to those that are computed at once.
+	w := Work{Sample: models.Work{Values: 10}}
+	for samples, want := range map[int]int{0: 0, 8: 80, 32: 320, 500: 320} {
+		if w.Samples = samples; w.bytes() != 4*memoryFactor*want {
+			t.Errorf("%d samples: %d bytes", samples, w.bytes())
+		}
+	}
+}
+
 // Children of the tests below: this test binary again.
 const childVar = "EVAL_TEST_CHILD"
 
@@ -282,6 +328,9 @@ func childMain(what, dir string, n int) error {
 		_, err := evaluate(ctx, job, dir, Options{Workers: 1, Progress: func(p Progress) {
 			fmt.Printf("%d done, %s\n", p.Done, p.Note)
 		}})
+		return err
+	case "save":
+		_, err := evaluate(ctx, job, filepath.Join(dir, "records"), Options{Workers: 1, Save: filepath.Join(dir, "images"), Progress: func(p Progress) { fmt.Println(p.Note) }})
 		return err
 	case "readonly":
 		if os.Getuid() == 0 { // whom permissions do not stop

@@ -19,7 +19,9 @@ import (
 // System is what is evaluated: a classifier or a defence, under the names of its outputs.
 type System struct {
 	// Output returns the system's output of that name, on shared weights.
-	Output  func(name string) (attacks.Classifier, error)
+	Output func(name string) (attacks.Classifier, error)
+	// Work says what a pass through that output takes, for plans; nil where nobody knows.
+	Work    func(name string) Work
 	Defence map[string]any // its configuration, for the record
 	Weights []record.Weight
 }

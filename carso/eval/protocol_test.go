@@ -1,6 +1,7 @@
 package eval
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -13,6 +14,7 @@ import (
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
 	"carsokit/data"
+	"carsokit/models"
 )
 
 // Every column that the table of adaptive attacks asks for is one attack, decided as the honest protocol decides.
@@ -101,6 +103,90 @@ func TestCostOfIsThePlan(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+// What a plan takes for an output without noise is one, on the weights that ship; and a plan of them says what it takes in operations.
+func TestPlanOfShippedWeights(t *testing.T) {
+	be, err := goBackend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := data.Sample()
+	if err != nil {
+		t.Fatal(err)
+	}
+	store, err := record.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, q := range questions("small-full") {
+		job, err := NewJob(be, q, set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := job.Plan(store, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range plan.Outputs {
+			c, err := job.System.Output(w.Output)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if still := c.NoiseDims() == nil; still != (drawn(w.Output, 9) == 1) {
+				t.Errorf("%s/%s: output %s without noise: %v", q.Row, q.Column, w.Output, still)
+			}
+		}
+		if plan.FLOPs <= 0 {
+			t.Errorf("%s/%s takes %g operations", q.Row, q.Column, plan.FLOPs)
+		}
+		if q.Row != "classifier" || q.Column != "rand" {
+			continue
+		}
+		// Two attacks of a start and 100 steps, one draw of which is computed. An initial pass, two that score, for each attack a first and a confirming one.
+		if got := []int{plan.Stages[0].EoT, plan.Gradient, plan.Forward}; !slices.Equal(got, []int{1, 2 * 101, 1 + 2 + 2*2}) {
+			t.Errorf("draws and passes of %s/%s: %v", q.Row, q.Column, got)
+		}
+		pass := float64(plan.Outputs[0].Condition.FLOPs)
+		if want := (2*2*101 + 7) * pass; len(plan.Outputs) != 1 || plan.FLOPs != want {
+			t.Errorf("%s/%s takes %g operations, want %g", q.Row, q.Column, plan.FLOPs, want)
+		}
+		var text bytes.Buffer
+		plan.Print(&text, 0, "")
+		for _, s := range []string{"101 steps of 1 draw: 101 passes", "one pass of classifier: 89 MFLOP; 178 MFLOP with gradient", "36.6 GFLOP an image, for the images left 7.31 TFLOP"} {
+			if !strings.Contains(text.String(), s) {
+				t.Errorf("no %q in:\n%s", s, text.String())
+			}
+		}
+	}
+}
+
+// How the passes of a gradient add up, by the chain rule that the oracle uses.
+func TestWork(t *testing.T) {
+	c, s := models.Work{FLOPs: 1000}, models.Work{FLOPs: 10}
+	for _, w := range []struct {
+		work              Work
+		draws             int
+		forward, gradient float64
+	}{
+		{Work{Condition: c}, 1, 1000, 2000},
+		{Work{Condition: c, Sample: s, Samples: 1}, 1, 1010, 2020},
+		{Work{Condition: c, Sample: s, Samples: 8}, 1, 1080, 2160},
+		{Work{Condition: c, Sample: s, Samples: 8}, 20, 1000 + 20*80, 3000 + 20*160}, // to the condition, and there and back
+		{Work{Condition: c, Sample: s, Samples: 40}, 1, 1640, 3000 + 3*640},          // two parts of 32
+	} {
+		if f, g := w.work.Forward(w.draws), w.work.Gradient(w.draws); f != w.forward || g != w.gradient {
+			t.Errorf("%+v in %d draws: %g and %g, want %g and %g", w.work, w.draws, f, g, w.forward, w.gradient)
+		}
+	}
+	for n, want := range map[float64]string{12: "12 FLOP", 999.6: "1 kFLOP", 88.26e6: "88.3 MFLOP", 7.2e18: "7.2 EFLOP"} {
+		if got := flops(n); got != want {
+			t.Errorf("%g is %s, want %s", n, got, want)
+		}
+	}
+	if got, want := (Work{Output: "log-sum", Condition: c, Sample: s, Samples: 8}).String(), "log-sum: 1 kFLOP to the condition, 10 FLOP for each of 8 samples; 2.16 kFLOP with gradient"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -80,25 +81,47 @@ func openSaved(dir string, spec record.Spec, shard Shard) (*saved, error) {
 	return s, nil
 }
 
-// readManifests reads those of a folder, by name.
+// readManifests reads those of a folder, by name. No folder has none.
 func readManifests(dir string) (map[string]Manifest, error) {
-	names, err := filepath.Glob(filepath.Join(dir, "manifest*.json"))
-	if err != nil {
-		return nil, err
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("reading saved images: %w", err)
 	}
 	all := map[string]Manifest{}
-	for _, name := range names {
-		raw, err := os.ReadFile(name)
+	for _, e := range entries {
+		if ours, err := filepath.Match("manifest*.json", e.Name()); err != nil || !ours {
+			continue
+		}
+		path := filepath.Join(dir, e.Name())
+		raw, err := os.ReadFile(path)
 		var m Manifest
 		if err == nil {
 			err = json.Unmarshal(raw, &m)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("reading saved images: %s: %w", name, err)
+			return nil, fmt.Errorf("reading saved images: %s: %w", path, err)
 		}
-		all[filepath.Base(name)] = m
+		all[e.Name()] = m
 	}
 	return all, nil
+}
+
+// sweep removes what a killed process left of files with these names in a folder: the temporary ones of atomicfile. Nobody else writes files of these names.
+func sweep(dir string, names ...string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		for _, name := range names {
+			if strings.HasPrefix(e.Name(), "."+name+".") && strings.HasSuffix(e.Name(), ".tmp") {
+				if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
 }
 
 // write saves the points of a chunk in both forms, and then says so in the manifest.
@@ -115,6 +138,9 @@ func (s *saved) write(clean attacks.Batch, points []float32, differ []int) error
 	for _, y := range clean.Y {
 		f.Label = append(f.Label, int(y))
 	}
+	if err := sweep(s.dir, f.File, s.name); err != nil {
+		return fmt.Errorf("saving images: %w", err)
+	}
 	shape := []int{n, clean.H, clean.W, clean.C}
 	path := filepath.Join(s.dir, f.File)
 	err = checkpoints.Write(path, []checkpoints.Tensor{checkpoints.F32("float32", shape, points), {Name: "uint8", DType: "U8", Shape: shape, Data: lattice},
@@ -130,7 +156,8 @@ func (s *saved) write(clean attacks.Batch, points []float32, differ []int) error
 	if err = errors.Join(err, file.Close()); err != nil {
 		return fmt.Errorf("saving images: %w", err)
 	}
-	s.manifest.Files = append(s.manifest.Files, f)
+	// A kill between manifest and record has the chunk made again: it must not be named twice.
+	s.manifest.Files = append(slices.DeleteFunc(s.manifest.Files, func(old SavedFile) bool { return old.File == f.File }), f)
 	return writeJSON(filepath.Join(s.dir, s.name), s.manifest)
 }
 
@@ -228,7 +255,8 @@ func Rescore(ctx context.Context, be compute.Backend, job Job, dir string, o Opt
 	}
 	defer seq.Decide.Close()
 	seen := map[int]bool{}
-	for name, m := range all {
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		m := all[name]
 		if out.Of = cmp.Or(out.Of, m.Key); out.Of != m.Key || m.Spec.Data.Name != job.Spec.Data.Name {
 			return out, fmt.Errorf("saved images: %s is of key %s and data %s; want key %s and data %s", filepath.Join(dir, name), m.Key, m.Spec.Data.Name, out.Of, job.Spec.Data.Name)
 		}

@@ -3,14 +3,23 @@ package eval
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io/fs"
+	"maps"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
+	"time"
 
 	"carsokit/carso/record"
 	"carsokit/checkpoints"
@@ -125,6 +134,186 @@ func TestSavedImages(t *testing.T) {
 		if _, err := evaluate(ctx, job, dir, Options{Save: images, Progress: func(Progress) { t.Error("progress of nothing") }}); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// files are the contents of a folder, hidden files and folders below included.
+func files(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		raw, err := os.ReadFile(path)
+		name, relErr := filepath.Rel(dir, path)
+		all[name] = string(raw)
+		return errors.Join(err, relErr)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// sameFiles compares two folders byte by byte.
+func sameFiles(t *testing.T, what string, got, want map[string]string) {
+	t.Helper()
+	for name := range want {
+		if got[name] != want[name] {
+			t.Errorf("%s: %s is not that of an uninterrupted run", what, name)
+		}
+	}
+	for name := range got {
+		if _, there := want[name]; !there {
+			t.Errorf("%s: %s is too many", what, name)
+		}
+	}
+}
+
+// An evaluation that saves its images is killed at random moments: what its manifest names is whole, what is recorded is saved, and in the end records and images are byte for byte
+// those of an uninterrupted run, without anything left behind.
+func TestKillsWhileSaving(t *testing.T) {
+	kills := 8
+	if text := os.Getenv("CARSO_KILLS"); text != "" {
+		var err error
+		if kills, err = strconv.Atoi(text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	n := 6 * toyChunk * kills
+	job, _ := toyJob(t, n)
+	dir, straight := t.TempDir(), t.TempDir()
+	folder := SavedFolder(filepath.Join(dir, "images"), job.Spec)
+	r := rand.New(rand.NewPCG(5, 6))
+	ahead, temporary := 0, 0
+	for range kills {
+		c, out, complaints := startChild(t, "save", dir, n)
+		for range r.IntN(60) {
+			if !out.Scan() {
+				break
+			}
+		}
+		time.Sleep(time.Duration(r.IntN(20_000)) * time.Microsecond) // writing a chunk takes some milliseconds
+		c.Process.Signal(syscall.SIGKILL)                            // of this child alone
+		for out.Scan() {
+		}
+		if c.Wait() == nil {
+			t.Fatalf("the evaluation of %d images ended before it was killed %d times: %s", n, kills, complaints)
+		}
+		saved, err := openSaved(filepath.Join(dir, "images"), job.Spec, Shard{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range saved.manifest.Files {
+			if sum := fmt.Sprintf("%x", sha256.Sum256(read(t, filepath.Join(folder, f.File)))); sum != f.SHA256 {
+				t.Fatalf("%s is named, but not whole", f.File)
+			}
+		}
+		recorded := 0
+		if runs, err := record.Load(filepath.Join(dir, "records")); err == nil && len(runs) > 0 {
+			recorded = len(runs[0].Images)
+			for _, im := range runs[0].Images {
+				if !saved.has[im.Index] {
+					t.Fatalf("image %d is recorded, but not saved", im.Index)
+				}
+			}
+		}
+		if len(saved.has) > recorded {
+			ahead++
+		}
+		if left, err := filepath.Glob(filepath.Join(folder, ".*.tmp")); err != nil || len(left) > 0 {
+			temporary++
+		}
+	}
+	t.Logf("%d kills, %d of them between image and record, %d inside a file", kills, ahead, temporary)
+	for _, dir := range []string{dir, straight} {
+		c, out, complaints := startChild(t, "save", dir, n)
+		for out.Scan() {
+		}
+		if c.Wait() != nil {
+			t.Fatal(complaints)
+		}
+	}
+	sameFiles(t, "killed and continued", files(t, dir), files(t, straight))
+}
+
+// What a kill between manifest and record, or inside a file, leaves: the chunk is named once, and no temporary file stays.
+func TestSavingAgain(t *testing.T) {
+	const n = 13
+	ctx := context.Background()
+	job, _ := toyJob(t, n)
+	dir, images := t.TempDir(), t.TempDir()
+	run, err := evaluate(ctx, job, dir, Options{Save: images})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, folder := files(t, images), SavedFolder(images, job.Spec)
+	// The last of three lines was never appended.
+	path := filepath.Join(dir, run.File)
+	whole := read(t, path)
+	if err := os.WriteFile(path, whole[:bytes.LastIndexByte(whole[:len(whole)-1], '\n')+1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{".manifest.json.123.tmp", ".images-000010-000012.safetensors.456.tmp"} {
+		if err := os.WriteFile(filepath.Join(folder, name), []byte("torn"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := evaluate(ctx, job, dir, Options{Save: images}); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(read(t, path), whole) {
+		t.Error("the record is not that of an uninterrupted run")
+	}
+	sameFiles(t, "made again", files(t, images), want)
+}
+
+// Shards save into one folder side by side, each under a manifest of its own: the files are those of one process, they are judged as one, and nothing is left to save.
+func TestShardsSaveIntoOneFolder(t *testing.T) {
+	const n, count = 23, 2
+	ctx := context.Background()
+	job, _ := toyJob(t, n)
+	straight, images, dir := t.TempDir(), t.TempDir(), t.TempDir()
+	if _, err := evaluate(ctx, job, t.TempDir(), Options{Save: straight}); err != nil {
+		t.Fatal(err)
+	}
+	want := files(t, straight)
+	var wg sync.WaitGroup
+	errs := make([]error, count)
+	for i := range count {
+		wg.Go(func() {
+			job, _ := toyJob(nil, n)
+			_, errs[i] = evaluate(ctx, job, dir, Options{Save: images, Shard: Shard{i, count}})
+		})
+	}
+	wg.Wait()
+	if err := errors.Join(errs...); err != nil {
+		t.Fatal(err)
+	}
+	folder := SavedFolder(images, job.Spec)
+	manifests, err := readManifests(folder)
+	if err != nil || len(manifests) != count {
+		t.Fatalf("manifests %v, %v", slices.Sorted(maps.Keys(manifests)), err)
+	}
+	got := files(t, images)
+	maps.DeleteFunc(got, func(name, _ string) bool { return strings.Contains(name, "manifest") })
+	maps.DeleteFunc(want, func(name, _ string) bool { return strings.Contains(name, "manifest") })
+	sameFiles(t, "two shards", got, want)
+	be, err := goBackend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	one, err := Rescore(ctx, be, job, SavedFolder(straight, job.Spec), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := Rescore(ctx, be, job, folder, Options{})
+	if err != nil || !bytes.Equal(read(t, one.File), read(t, two.File)) {
+		t.Errorf("the images of two shards are judged otherwise than those of one process (%v)", err)
+	}
+	if _, err := evaluate(ctx, job, dir, Options{Save: images, Progress: func(Progress) { t.Error("progress of nothing") }}); err != nil {
+		t.Fatal(err)
 	}
 }
 

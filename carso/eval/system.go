@@ -54,6 +54,9 @@ func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
 	if q.Column == "clean" {
 		q.Eps = 0
 	}
+	if !(q.Eps >= 0 && q.Eps <= 1) || q.Images < 0 {
+		return Job{}, fmt.Errorf("a bound of %g/255 on %d images: want a bound from 0 to 255, and a positive number of images or 0 for the scale's", q.Eps*255, q.Images)
+	}
 	p, scale, err := q.protocol()
 	if err != nil {
 		return Job{}, err
@@ -65,6 +68,9 @@ func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
 		if q.Images = scale.Images; q.Index != nil {
 			q.Images = len(q.Index)
 		}
+	}
+	if q.Index != nil {
+		q.Images = min(q.Images, len(q.Index))
 	}
 	if q.Samples == 0 {
 		q.Samples = paper.Samples
@@ -168,6 +174,7 @@ func open(q Question) (System, error) {
 		}
 		sys.Defence = map[string]any{"net": c.Net}
 		sys.Output = func(string) (attacks.Classifier, error) { return c, nil }
+		sys.Work = func(string) Work { return Work{Condition: c.Net.Work()} }
 		return sys, weight("classifier", file)
 	}
 	d, err := carso.OpenDefence(s, q.Weights, q.Samples, carso.LogSum)
@@ -183,6 +190,16 @@ func open(q Question) (System, error) {
 			return d.DrawFree()
 		}
 		return d.With(carso.Aggregation(name))
+	}
+	condition, sample := d.Config.Work()
+	sys.Work = func(name string) Work {
+		switch name {
+		case Classifier:
+			return Work{Condition: d.Base.Work()}
+		case DrawFree:
+			return Work{Condition: condition, Sample: sample, Samples: 1}
+		}
+		return Work{Condition: condition, Sample: sample, Samples: d.Samples}
 	}
 	err = weight("classifier", s.Classifier)
 	if s.Final != "" {

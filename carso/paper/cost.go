@@ -22,39 +22,47 @@ func (c Cost) String() string {
 	return fmt.Sprintf("at most %d passes with gradient and %d without", c.Backward, c.Forward)
 }
 
-// CostOf is the cost of all images of an evaluation. Empty settings of q are the defaults of its row and scale.
+// CostOf is the cost of all images of an evaluation. Empty settings of q are the defaults of its row and scale. What has no noise is passed once, whatever the number of draws.
 func CostOf(q record.Query) (Cost, error) {
 	scale, err := FindScale(q.Scale)
 	if err != nil {
 		return Cost{}, err
 	}
-	if q.Column == "clean" {
-		return Cost{Forward: scale.Images * scale.Draws}, nil
-	}
 	usual := defaults(q, scale)
 	steps, eot := cmp.Or(q.Steps, usual.Steps), cmp.Or(q.EoT, usual.EoT)
+	first := 0 // passes with which an attack begins
 	if q.Column != "pgd-eot" {
-		steps++ // the others evaluate their start, too
+		steps, first = steps+1, 1 // the others evaluate their start, too
 	}
-	attacks, confirm := 1, 1
+	noisy, still := 1, 0 // attacks on outputs with noise and without
 	if q.Column == "rand" {
-		attacks = 2
+		noisy = 2
 	}
+	draws, confirm := scale.Draws, 1
 	switch q.Row {
+	case "classifier", "plain":
+		noisy, still, draws = 0, noisy, 1
 	case "carso-honest": // the same attack on other outputs, each only on what the ones before it left
 		confirm = 4
 		switch q.Column {
 		case "pgd-eot":
-			attacks++
+			noisy++
 		default:
-			attacks += 3
+			noisy, still = noisy+2, 1 // the last is the classifier alone
 		}
 	case "carso-adaptive":
-		attacks, confirm = 1, 4
+		noisy, confirm = 1, 4
+		switch q.Column {
+		case "representation", "transfer-z0", "transfer-classifier":
+			noisy, still = 0, 1
+		}
+	}
+	if q.Column == "clean" {
+		return Cost{Forward: scale.Images * draws}, nil
 	}
 	return Cost{
-		Forward:  scale.Images * (confirm + 2*scale.Draws + attacks*(confirm+1)),
-		Backward: scale.Images * attacks * steps * eot,
+		Forward:  scale.Images * (confirm + 2*draws + (noisy+still)*(confirm+first)),
+		Backward: scale.Images * steps * (noisy*eot + still),
 	}, nil
 }
 

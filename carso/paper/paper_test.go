@@ -544,8 +544,12 @@ func TestCost(t *testing.T) {
 		{Row: "carso-paper", Column: "apgd-ce"}:                                           2020,
 		{Row: "carso-paper", Column: "rand"}:                                              2 * 2020,
 		{Row: "carso-paper", Column: "pgd-eot"}:                                           4000,
-		{Row: "carso-honest", Column: "rand"}:                                             5 * 2020,
+		{Row: "carso-honest", Column: "rand"}:                                             4*2020 + 101, // the classifier alone has no draws
+		{Row: "carso-adaptive", Column: "representation"}:                                 101,
+		{Row: "carso-adaptive", Column: "transfer-z0"}:                                    101,
 		{Row: "classifier", Column: "clean"}:                                              0,
+		{Row: "classifier", Column: "rand"}:                                               2 * 101,
+		{Row: "plain", Column: "pgd-eot"}:                                                 200,
 		{Row: "carso-paper", Column: "rand", Settings: record.Settings{Steps: 9, EoT: 3}}: 2 * 10 * 3,
 	} {
 		q.Scale = "paper"

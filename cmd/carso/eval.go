@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	checks "carsokit/attacks/check"
@@ -44,7 +45,7 @@ func evalCommand(ctx context.Context, args []string) error {
 	records := fs.String("records", recordsDir, "folder of the records")
 	weights := fs.String("weights", "", "folder of the weight files (default: those that ship)")
 	chunk := fs.Int("chunk", 25, "images per record: at most this much work of each worker is lost at a kill")
-	batch := fs.Int("batch", 0, "images in the largest compiled step (default 16); less takes less memory, and changes results only by the rounding of sums")
+	batch := fs.String("batch", "16", "images in the largest compiled step: less takes less memory, and changes results only by the rounding of sums; auto: as many, 4 to 256, as half of the available memory holds")
 	workers := fs.Int("workers", 2, "chunks under way at once")
 	part := fs.String("shard", "", "part of the images, 0/8 to 7/8, into a file of its own; auto: that of a Slurm array task or a Kubernetes Indexed Job; carso merge joins them")
 	plan := fs.Bool("plan", false, "say what would be computed, and how long that takes at the rate of -rate or of the last evaluation like it, and compute nothing")
@@ -59,8 +60,12 @@ func evalCommand(ctx context.Context, args []string) error {
 	if err := parse(fs, args); err != nil {
 		return err
 	}
-	if *batch < 0 {
-		return fmt.Errorf("-batch %d: want a number of images, or 0 for the default", *batch)
+	largest, err := parseBatch(*batch)
+	if err != nil {
+		return err
+	}
+	if *chunk < 1 || *workers < 1 {
+		return fmt.Errorf("-chunk %d -workers %d: want positive numbers", *chunk, *workers)
 	}
 	shard, err := eval.ParseShard(*part, os.Getenv)
 	if err != nil {
@@ -72,6 +77,9 @@ func evalCommand(ctx context.Context, args []string) error {
 		}
 	}
 	if *rescore != "" {
+		if *save != "" || *plan || *part != "" {
+			return errors.New("-rescore judges what is saved and evaluates nothing: leave out -save-images, -plan and -shard")
+		}
 		if q, err = rescoreQuestion(*rescore, q, fs); err != nil {
 			return err
 		}
@@ -114,7 +122,7 @@ func evalCommand(ctx context.Context, args []string) error {
 	}
 	for _, q.Column = range strings.Split(*column, ",") {
 		for _, text := range strings.Split(*eps, ",") {
-			if _, err := fmt.Sscan(text, &q.Eps); err != nil {
+			if q.Eps, err = strconv.ParseFloat(text, 64); err != nil {
 				return fmt.Errorf("-eps %q is not a number", text)
 			}
 			q.Eps /= 255
@@ -126,9 +134,12 @@ func evalCommand(ctx context.Context, args []string) error {
 			run, answered := eval.Answered(known, job)
 			saves := *save != "" && len(job.Protocol.Stages) > 0
 			if !answered || saves {
-				o := eval.Options{Chunk: *chunk, Workers: *workers, Shard: shard, Until: *until, Buckets: eval.Buckets(*batch)}
+				o := eval.Options{Chunk: *chunk, Workers: *workers, Shard: shard, Until: *until}
 				if saves {
 					o.Save = *save
+				}
+				if o.Buckets, err = buckets(os.Stdout, job, o, largest); err != nil {
+					return err
 				}
 				if err := tellPlan(job, store, o, *records, *images); err != nil {
 					return err
@@ -143,7 +154,7 @@ func evalCommand(ctx context.Context, args []string) error {
 				o.Progress = progress.tell
 				run, err = eval.Run(ctx, be, store, job, o)
 				progress.end()
-				if held, ok := memory.Process(memory.Peak); ok {
+				if held, ok := memory.Process(memory.Peak); ok && *form == "text" {
 					fmt.Fprintf(os.Stderr, "  peak memory of this process so far: %d MB\n", held>>20)
 				}
 				if r := rate(progress.latest); r > 0 {
@@ -154,8 +165,14 @@ func evalCommand(ctx context.Context, args []string) error {
 				}
 			}
 			summary(os.Stdout, run)
-			if saves && !*plan {
-				if err := tellRescored(ctx, os.Stdout, be, job, eval.SavedFolder(*save, job.Spec)); err != nil {
+			switch folder := eval.SavedFolder(*save, job.Spec); {
+			case *plan:
+			case *save != "" && !saves:
+				fmt.Printf("  column %s attacks nothing: there are no images to save\n", q.Column)
+			case saves && shard.Count > 1: // the others' images may not be there yet
+				fmt.Printf("  saved in %s; when all shards are done, carso eval -rescore %s judges them\n", folder, folder)
+			case saves:
+				if err := tellRescored(ctx, os.Stdout, be, job, folder); err != nil {
 					return err
 				}
 			}
@@ -167,6 +184,44 @@ func evalCommand(ctx context.Context, args []string) error {
 		}
 	}
 	return nil
+}
+
+// autoBatch stands for -batch auto.
+const autoBatch = -1
+
+func parseBatch(text string) (int, error) {
+	if text == "auto" {
+		return autoBatch, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		return 0, fmt.Errorf("-batch %q: want a positive number of images, or auto", text)
+	}
+	return n, nil
+}
+
+// buckets are the batch sizes compiled for a largest one, which auto chooses now, and says so.
+func buckets(w io.Writer, job eval.Job, o eval.Options, largest int) ([]int, error) {
+	if largest != autoBatch {
+		return eval.Buckets(largest), nil
+	}
+	choice, err := xlaenv.Prepare()
+	if err != nil {
+		return nil, err
+	}
+	available, known := memory.Available()
+	switch {
+	case choice.OwnMemory():
+		return nil, errors.New("-batch auto knows the memory of this machine, not that of the device that computes: give a number")
+	case !known:
+		return nil, errors.New("-batch auto: this system does not say in /proc/meminfo how much memory is available: give a number")
+	}
+	batch, bytes, err := job.AutoBatch(o, available)
+	if err != nil {
+		return nil, fmt.Errorf("-batch auto: %w", err)
+	}
+	fmt.Fprintf(w, "  batch: %d, which is reckoned to take %d MB of the %d MB available\n", batch, bytes>>20, available>>20)
+	return eval.Buckets(batch), nil
 }
 
 // tellPlan prints what an evaluation will compute, with the time at a given rate or at the one remembered.

@@ -26,6 +26,9 @@ type Choice struct {
 	Notice string // one line for the reader; empty when there is nothing to tell
 }
 
+// OwnMemory says that the backend computes in the memory of a device of its own, and not in the machine's.
+func (c Choice) OwnMemory() bool { return strings.Contains(c.Config, "cuda") }
+
 // Prepare sets GOMLX_BACKEND and GOMLX_NO_AUTO_INSTALL for this process and says what it chose. A value that is already set
 // stays. Call it first in main and in TestMain: GoMLX reads the variables when a backend is opened. A second call
 // changes nothing.

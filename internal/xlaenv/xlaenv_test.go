@@ -48,7 +48,7 @@ func TestPrepare(t *testing.T) {
 		}
 	}
 	t.Setenv("GOMLX_BACKEND", "")
-	if c, err := Prepare(); err != nil || c.Config != "xla:"+site+"/xla_cpu_pjrt/xla_cpu_pjrt.so" || c.Notice != "" {
+	if c, err := Prepare(); err != nil || c.Config != "xla:"+site+"/xla_cpu_pjrt/xla_cpu_pjrt.so" || c.Notice != "" || c.OwnMemory() {
 		t.Errorf("with the CPU plugin: %+v, %v", c, err)
 	}
 
@@ -60,7 +60,7 @@ func TestPrepare(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Setenv("GOMLX_BACKEND", "")
-	if c, err := Prepare(); err != nil || c.Config != "xla:"+site+"/xla_cuda13_pjrt/xla_gpu_pjrt.so,notf32" {
+	if c, err := Prepare(); err != nil || c.Config != "xla:"+site+"/xla_cuda13_pjrt/xla_gpu_pjrt.so,notf32" || !c.OwnMemory() {
 		t.Errorf("with the CUDA plugin: %+v, %v", c, err)
 	}
 }
