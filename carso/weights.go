@@ -41,12 +41,12 @@ func remedy(file string) string {
 			return how("classifier", "", "classifier")
 		case file == s.Plain:
 			return how("classifier", " -plain", "plain")
-		case strings.HasPrefix(file, s.Stem+"_"):
+		case isPart(file, s.Stem):
 			return how("purifier", "", "purifier")
 		}
 	}
 	for _, s := range PaperScenarios() {
-		switch part := strings.HasPrefix(file, s.Stem+"_"); {
+		switch part := isPart(file, s.Stem); {
 		case part && s.Unpublished:
 			return "\nnobody publishes this purifier: train it around " + s.Classifier
 		case part || file == s.Classifier:
@@ -54,6 +54,16 @@ func remedy(file string) string {
 		}
 	}
 	return ""
+}
+
+// isPart says whether a file is one of the three of a purifier. The stem of one may begin the stem of another.
+func isPart(file, stem string) bool {
+	for _, part := range []string{"repr_compressors", "repr_fcn_compressor", "decoder"} {
+		if file == PartFile(stem, part) {
+			return true
+		}
+	}
+	return false
 }
 
 // use calls fn with an open file, closes it, and puts its name before every error.

@@ -41,6 +41,7 @@ func grids() []grid {
 		{"high-eps", "The check for obfuscated gradients: AutoAttack rand with l_inf 0.95, where accuracy should fall below chance", byScenario("_hieps", record.Query{Eps: HighEps}), attacked()[1:]},
 		{"aggregation", "CARSO with other aggregations of its samples, l_inf 8/255", aggregations(), attacked()},
 		{"swaps", "CARSO with other classifiers for its representations and its decisions, l_inf 8/255", swaps(), attacked()},
+		{"purifiers", "CARSO by the training of its purifier, l_inf 8/255", purifiers(), attacked()},
 		{"gains", "Gains in robust accuracy over other defences", headline("_gain"), []measure{
 			{Head{"gain", "rand, minus the classifier alone on the same images"}, "rand"},
 			{Head{"gain-best-at", "rand, minus the best adversarially trained classifier under AutoAttack standard"}, ""},
@@ -153,6 +154,18 @@ func swaps() []line {
 	return lines
 }
 
+// purifiers: one classifier, alone and behind purifiers trained in other ways.
+func purifiers() []line {
+	a := Scenarios()[0]
+	lines := []line{{Head{a.ID + "/classifier", a.Data + ": " + titleOf("classifier")}, record.Query{Scenario: a.ID, Row: "classifier"}}}
+	for _, s := range []struct{ id, what string }{{a.ID, "trained as in the paper"}, {"a_e2e", "trained against attacks on the whole defence"}} {
+		for _, row := range defended {
+			lines = append(lines, line{Head{s.id + "/" + row, fmt.Sprintf("%s, purifier %s: %s", a.Data, s.what, titleOf(row))}, record.Query{Scenario: s.id, Row: row}})
+		}
+	}
+	return lines
+}
+
 // aloneOf is the evaluation of the representation classifier of q's scenario alone, under the same attack.
 func aloneOf(q record.Query) record.Query {
 	q.Row, q.Decides, q.Samples = "classifier", "", 0
@@ -160,7 +173,7 @@ func aloneOf(q record.Query) record.Query {
 	switch variant {
 	case "bis", "quinquies":
 		q.Scenario, q.Row = base, "plain"
-	case "quater":
+	case "quater", "e2e":
 		q.Scenario = base
 	}
 	return q

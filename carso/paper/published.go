@@ -2,6 +2,7 @@ package paper
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"carsokit/carso/record"
@@ -65,12 +66,20 @@ func Variants() []Scenario {
 	return all
 }
 
+// Own lists the settings that are this kit's and not the paper's: other trainings of the purifier around a classifier of the paper's settings.
+func Own() []Scenario {
+	a := Scenarios()[0]
+	a.ID, a.Unpublished = "a_e2e", "no weights: a_e2e is a training of this kit's own, which exists at small scale"
+	a.Missing = "no weights: carso train purifier -scenario a_e2e makes them, an hour on two cores; export them with -out and evaluate with -weights"
+	return []Scenario{a}
+}
+
 func gets(id string) string { return "carso checkpoint get " + id }
 
-// FindScenario returns the scenario or variant of that ID.
+// FindScenario returns the scenario, the paper's or this kit's own, or the variant of that ID.
 func FindScenario(id string) (Scenario, error) {
 	var ids []string
-	for _, s := range append(Scenarios(), Variants()...) {
+	for _, s := range slices.Concat(Scenarios(), Variants(), Own()) {
 		if s.ID == id {
 			return s, nil
 		}

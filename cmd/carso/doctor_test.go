@@ -23,9 +23,9 @@ func TestDoctorRemedies(t *testing.T) {
 		_, id, _ := strings.Cut(f.What, " ")
 		switch {
 		case f.OK:
-		case strings.HasPrefix(id, "a"):
+		case strings.HasPrefix(id, "a") && id != "a_e2e":
 			t.Errorf("%+v", f)
-		case !strings.Contains(f.Remedy, "carso train classifier -scenario "+id[:1]):
+		case !strings.Contains(f.Remedy, "carso train classifier -scenario "+id[:1]) && !strings.Contains(f.Remedy, "carso train purifier -scenario "+id+","):
 			t.Errorf("%+v", f)
 		}
 	}

@@ -92,7 +92,7 @@ func purifierRecipe(f trainFlags, s carso.Scenario, net models.WRN) (r carso.Rec
 		r, err = carso.PaperRecipe(s)
 		r.Config = carso.PaperConfig(net, net)
 	} else {
-		r, err = carso.SmallRecipe(s.Dataset, f.scale, net)
+		r, err = s.SmallRecipe(f.scale, net)
 	}
 	if f.epsMultiplier >= 0 {
 		r.EpsMultiplier = f.epsMultiplier
