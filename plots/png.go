@@ -10,8 +10,8 @@ import (
 	"slices"
 )
 
-// encode writes a drawing as PNG of at most 256 colours, less than half as large as with all: a drawing is flat areas and blends at their edges. The most
-// frequent colours are kept, then those that differ from all before; any other becomes the nearest of them.
+// encode writes a drawing as PNG of at most 256 colours, less than half as large as with all: a drawing is flat areas and blends at their edges. Those of
+// areas are kept, then the most frequent that differ from all before; any other becomes the nearest of them.
 func encode(img image.Image) ([]byte, error) {
 	r := img.Bounds()
 	count := map[color.RGBA]int{}
@@ -23,11 +23,14 @@ func encode(img image.Image) ([]byte, error) {
 	colours := slices.SortedFunc(maps.Keys(count), func(a, b color.RGBA) int {
 		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a.R, b.R), cmp.Compare(a.G, b.G), cmp.Compare(a.B, b.B), cmp.Compare(a.A, b.A))
 	})
-	const apart = 12 // levels, Euclidean: not to be told apart in a line one pixel wide
+	const (
+		apart = 12  // levels, Euclidean: not to be told apart in a line one pixel wide
+		area  = 400 // pixels, where they are
+	)
 	var palette color.Palette
 	index := make(map[color.RGBA]uint8, len(colours))
 	for _, c := range colours {
-		if len(palette) < 256 && (len(colours) <= 256 || !slices.ContainsFunc(palette, func(p color.Color) bool { return distance(p.(color.RGBA), c) <= apart*apart })) {
+		if len(palette) < 256 && (len(colours) <= 256 || count[c] >= area || !slices.ContainsFunc(palette, func(p color.Color) bool { return distance(p.(color.RGBA), c) <= apart*apart })) {
 			palette = append(palette, c)
 		}
 	}
