@@ -2,6 +2,7 @@
 
 OUT/index.html opens without server and network. ECHARTS is the file echarts.min.js; without it charts are pictures.
 """
+import base64
 import html
 import pathlib
 import re
@@ -46,6 +47,14 @@ def relinked(body, names):
     return re.sub(r'(?s)<a href="([^"]*)"[^>]*>(.*?)</a>', link, body)
 
 
+def pictured(body):
+    """Puts the pictures of documents into the page."""
+    def data(m):
+        raw = (ROOT / "docs" / "pictures" / pathlib.PurePosixPath(m[1]).name).read_bytes()
+        return f'src="data:image/svg+xml;base64,{base64.b64encode(raw).decode()}"'
+    return re.sub(r'src="([^":]*pictures/[^"/]*\.svg)"', data, body)
+
+
 def nav(all_pages, here):
     out, group = ['<nav><a class="home" href="index.html">carsokit</a>'], ""
     for g, name, title, _ in all_pages[1:]:
@@ -68,7 +77,7 @@ def main():
     everything = chapters()
     names = {name for _, name, _, _ in everything}
     for k, (_, name, title, body) in enumerate(everything):
-        body = relinked(body, names)
+        body = pictured(relinked(body, names))
         before, after = everything[k - 1] if k else None, everything[k + 1] if k + 1 < len(everything) else None
         turn = [f'<a href="{p[1]}">{arrow}</a>' if p else "<span></span>"
                 for p, arrow in ((before, f"← {html.escape(before[2])}" if before else ""), (after, f"{html.escape(after[2])} →" if after else ""))]
