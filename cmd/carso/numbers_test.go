@@ -2,17 +2,21 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
+	"carsokit/carso/eval"
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
+	"carsokit/data"
 	"carsokit/plots"
 )
 
@@ -158,6 +162,10 @@ func TestNumbersInNotebooks(t *testing.T) {
 						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
 					}
 					compared += n
+					if n, err = compareByClass(runs, chart); err != nil {
+						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
+					}
+					compared += n
 					if n, err = compareFates(runs, chart); err != nil {
 						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
 					}
@@ -292,13 +300,20 @@ func compareCurves(runs []record.Run, raw json.RawMessage) (compared int, err er
 		if _, err := record.Best(runs, q, nil); err != nil || s.Type != "line" || len(s.Data) == 0 || s.Data[0][0] != '{' { // lists are the ends of intervals
 			continue
 		}
-		want := record.Curve(runs, q, record.Clean)
+		settled := func() record.Query { // as the notebook asks: with the settings of the main table
+			at := q
+			if run, err := paper.Find(runs, q); err == nil {
+				at.Settings = run.Spec.Settings()
+			}
+			return at
+		}
+		want := record.Curve(runs, settled(), record.Clean)
 		q.Column = "rand"
 		score := record.Fresh
 		if s.Name == "carso-honest" {
 			score = record.Worst
 		}
-		want = append(want, record.Curve(runs, q, score)...)
+		want = append(want, record.Curve(runs, settled(), score)...)
 		if len(want) != len(s.Data) {
 			return compared, fmt.Errorf("the curve %s has %d points, the records have %d", s.Name, len(s.Data), len(want))
 		}
@@ -329,6 +344,7 @@ type named struct {
 	} `json:"xAxis"`
 	Series []struct {
 		Name string            `json:"name"`
+		Type string            `json:"type"`
 		Data []json.RawMessage `json:"data"`
 	} `json:"series"`
 }
@@ -344,8 +360,9 @@ func compareIntervals(runs []record.Run, raw json.RawMessage) (compared int, err
 	if err := json.Unmarshal(raw, &chart); err != nil {
 		return 0, err
 	}
-	scale := titleScale.FindStringSubmatch(strings.ReplaceAll(string(chart.Title.Text), "\n", " "))
-	if scale == nil {
+	title := strings.ReplaceAll(string(chart.Title.Text), "\n", " ")
+	scale := titleScale.FindStringSubmatch(title)
+	if scale == nil || byClass.MatchString(title) { // for which see compareByClass
 		return 0, nil
 	}
 	known := map[string]bool{}
@@ -378,6 +395,77 @@ func compareIntervals(runs []record.Run, raw json.RawMessage) (compared int, err
 		}
 	}
 	return compared, nil
+}
+
+var (
+	byClass   = regexp.MustCompile(`^Accuracy by class, (\S+), scale (\S+)$`)
+	confusion = regexp.MustCompile(`^(\S+) under (\S+), scale (\S+)$|^CARSO, (clean) images, scale (\S+)$`)
+)
+
+// compareByClass draws accuracies by class and confusions anew, and compares what is drawn.
+func compareByClass(runs []record.Run, raw json.RawMessage) (compared int, err error) {
+	var chart named
+	if err := json.Unmarshal(raw, &chart); err != nil {
+		return 0, err
+	}
+	title, classes := strings.ReplaceAll(string(chart.Title.Text), "\n", " "), data.Catalog[0].Classes
+	find := func(row, column, scale string) (record.Run, error) {
+		return paper.Find(runs, record.Query{Scenario: "a", Row: row, Column: column, Scale: scale})
+	}
+	var again plots.Chart
+	if m := byClass.FindStringSubmatch(title); m != nil {
+		var rows []string
+		var found []record.Run
+		for _, s := range chart.Series {
+			if run, err := find(s.Name, m[1], m[2]); err == nil && !slices.Contains(rows, s.Name) {
+				rows, found = append(rows, s.Name), append(found, run)
+			}
+		}
+		again = eval.ClassBars(title, classes, rows, found)
+	} else if m := confusion.FindStringSubmatch(title); m != nil && len(chart.Series) > 0 && chart.Series[0].Type == "heatmap" {
+		run, err := find(cmp.Or(m[1], "carso-honest"), cmp.Or(m[2], m[4]), cmp.Or(m[3], m[5]))
+		if err != nil {
+			return 0, err
+		}
+		again = eval.Confusion(title, classes, run)
+	} else {
+		return 0, nil
+	}
+	text, err := plots.Option(again)
+	if err != nil {
+		return 0, err
+	}
+	var want named
+	if err := json.Unmarshal(text, &want); err != nil {
+		return 0, err
+	}
+	if len(want.Series) != len(chart.Series) {
+		return 0, fmt.Errorf("%q has %d series, the records draw %d", title, len(chart.Series), len(want.Series))
+	}
+	for k, s := range want.Series {
+		if old, now := compact(chart.Series[k].Data), compact(s.Data); old != now {
+			return compared, fmt.Errorf("%q, %s: %s, the records draw %s", title, s.Name, old, now)
+		}
+		compared++
+	}
+	return compared, nil
+}
+
+// compact is the JSON of values, by value.
+func compact(all []json.RawMessage) string {
+	var values []any
+	for _, raw := range all {
+		var v any
+		if json.Unmarshal(raw, &v) != nil {
+			v = string(raw)
+		}
+		values = append(values, v)
+	}
+	text, err := json.Marshal(values)
+	if err != nil {
+		panic(err) // made of JSON
+	}
+	return string(text)
 }
 
 // compareFates recomputes bars whose series are fates and whose categories are a row and a scale.
