@@ -19,6 +19,7 @@ var allowed = map[string][]string{
 	"internal/atomicfile":   {},
 	"internal/fetch":        {},
 	"internal/memory":       {},
+	"internal/docblock":     {},
 	"internal/rng":          {},
 	"internal/nn":           {"internal/rng"},
 	"internal/optim":        {},
