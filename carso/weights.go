@@ -58,8 +58,8 @@ func remedy(file string) string {
 
 // isPart says whether a file is one of the three of a purifier. The stem of one may begin the stem of another.
 func isPart(file, stem string) bool {
-	for _, part := range []string{"repr_compressors", "repr_fcn_compressor", "decoder"} {
-		if file == PartFile(stem, part) {
+	for _, part := range (Config{Base: models.CIFAR10WRN(10, 1)}).Parts() { // their names are those around any classifier
+		if !part.TrainOnly && file == PartFile(stem, part.Name) {
 			return true
 		}
 	}

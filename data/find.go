@@ -61,7 +61,7 @@ func OpenTest(name, explicit, root string) (set *Set, note string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	return d.open(path, d.Evaluation)
+	return d.open(path, root, d.Evaluation)
 }
 
 // OpenTrain is like OpenTest, for the training split. None is built in.
@@ -74,13 +74,17 @@ func OpenTrain(name, explicit, root string) (set *Set, note string, err error) {
 	if err != nil {
 		return nil, "", err
 	}
-	return d.open(path, "train")
+	return d.open(path, root, "train")
 }
 
-func (d Dataset) open(path, split string) (*Set, string, error) {
+// open opens a split, and says in a note which it is and where it lies: below root where it is there, so that what is printed does not name folders of one machine.
+func (d Dataset) open(path, root, split string) (*Set, string, error) {
 	set, err := d.Open(path, split)
 	if err != nil {
 		return nil, "", err
+	}
+	if rel, err := filepath.Rel(root, path); err == nil && filepath.IsLocal(rel) {
+		path = rel
 	}
 	return set, fmt.Sprintf("full %s %s split, %d images, from %s", d.Title, split, set.Len(), path), nil
 }

@@ -148,3 +148,20 @@ func TestTestSetFull(t *testing.T) {
 		t.Errorf("%v: %s", err, note)
 	}
 }
+
+// The note names a folder below root from there on, and any other as it is.
+func TestNoteNamesNoMachine(t *testing.T) {
+	root, d := t.TempDir(), smallTree()
+	archive := filepath.Join(root, "build", "trees.zip")
+	if err := os.MkdirAll(filepath.Dir(archive), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(archive, zipOf(t, treeFiles(t, d.Dir)), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for at, want := range map[string]string{root: "from " + filepath.Join("build", "trees.zip"), t.TempDir(): "from " + archive, ".": "from " + archive} {
+		if _, note, err := d.open(archive, at, "val"); err != nil || !strings.HasSuffix(note, want) {
+			t.Errorf("root %s: %q, %v; want it to end in %q", at, note, err, want)
+		}
+	}
+}

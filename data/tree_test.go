@@ -534,7 +534,7 @@ func TestGetTree(t *testing.T) {
 	d.Archive.Size, d.Archive.MD5 = int64(len(archive)), hex.EncodeToString(sum[:])
 	check := func(dest string) {
 		t.Helper()
-		set, _, err := d.open(filepath.Join(dest, "trees.zip"), "val")
+		set, _, err := d.open(filepath.Join(dest, "trees.zip"), ".", "val")
 		if err != nil {
 			t.Fatal(err)
 		}

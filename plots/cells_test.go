@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"carsokit/internal/goldentest"
 )
 
 func sampleStacked() Chart {
@@ -42,7 +44,7 @@ func rects(t *testing.T, c Chart, fill string) [][4]float64 {
 }
 
 func TestStackedBarsStandOnEachOther(t *testing.T) {
-	needECharts(t)
+	goldentest.NeedECharts(t)
 	lower, upper := rects(t, sampleStacked(), "#0072B2"), rects(t, sampleStacked(), "#999999")
 	if len(lower) != 3 || len(upper) != 3 { // two bars and the legend's mark
 		t.Fatalf("%v and %v", lower, upper)
@@ -58,7 +60,7 @@ func TestStackedBarsStandOnEachOther(t *testing.T) {
 }
 
 func TestMosaicFillsRowsFromTheTop(t *testing.T) {
-	needECharts(t)
+	goldentest.NeedECharts(t)
 	var squares [][4]float64
 	for _, colour := range []string{"#0072B2", "#D55E00"} {
 		marks := rects(t, sampleMosaic(), colour)
@@ -74,7 +76,7 @@ func TestMosaicFillsRowsFromTheTop(t *testing.T) {
 }
 
 func TestHeatMapIsDarkerForMore(t *testing.T) {
-	needECharts(t)
+	goldentest.NeedECharts(t)
 	svg, err := SVG(sampleHeatMap())
 	if err != nil {
 		t.Fatal(err)

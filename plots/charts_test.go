@@ -14,9 +14,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/janpfeifer/gonb/gonbui/protocol"
+	"carsokit/internal/goldentest"
 
-	"carsokit/internal/setup"
+	"github.com/janpfeifer/gonb/gonbui/protocol"
 )
 
 var update = flag.Bool("update", false, "write the golden files instead of comparing")
@@ -60,14 +60,6 @@ func TestGoldenOptions(t *testing.T) {
 		if !bytes.Equal(buf.Bytes(), want) {
 			t.Errorf("%s: the option differs from %s; look at the picture, then run with -update", name, path)
 		}
-	}
-}
-
-// needECharts skips a test that draws where set-up has not run; `make test` runs it first.
-func needECharts(t *testing.T) {
-	t.Helper()
-	if _, err := setup.ECharts(); err != nil {
-		t.Skip(err)
 	}
 }
 
@@ -119,7 +111,7 @@ func ends(outline []segment) [][2]float64 {
 
 // The band's edges lie above and below the curve at every point, at the distances of the interval.
 func TestBandEnclosesCurve(t *testing.T) {
-	needECharts(t)
+	goldentest.NeedECharts(t)
 	for _, shift := range []float64{0, -50, -200} { // all positive, of both signs, all negative
 		points := []Point{{X: 0, Y: 80, Lo: 75, Hi: 90}, {X: 0.5, Y: 50, Lo: 45, Hi: 60}, {X: 1, Y: 30, Lo: 25, Hi: 31}, {X: 2, Y: 60, Lo: 60, Hi: 60}}
 		for i := range points {
@@ -168,7 +160,7 @@ func mustOutline(t *testing.T, e *element) []segment {
 
 // Whiskers of bars stand over the middle of their bar and reach from Lo to Hi.
 func TestWhiskersOfBars(t *testing.T) {
-	needECharts(t)
+	goldentest.NeedECharts(t)
 	for n := 1; n <= 4; n++ {
 		var series []Series
 		for i := range n {
@@ -222,7 +214,7 @@ func TestWhiskersOfBars(t *testing.T) {
 
 // The picture has each series' colour where the data say: halfway up, constant, over the whole width.
 func TestPNG(t *testing.T) {
-	needECharts(t)
+	goldentest.NeedECharts(t)
 	b, err := PNG(Lines("Title", "x", "y", []Series{
 		{Name: "half", Points: []Point{{X: 0, Y: 50}, {X: 1, Y: 50}}},
 		{Name: "diagonal", Points: []Point{{X: 0, Y: 0}, {X: 1, Y: 100}}},
@@ -262,7 +254,7 @@ func TestPNG(t *testing.T) {
 }
 
 func TestSameBytesTwice(t *testing.T) {
-	needECharts(t)
+	goldentest.NeedECharts(t)
 	dir := filepath.Join(t.TempDir(), "new")
 	for _, name := range []string{"a", "b"} {
 		if err := errors.Join(SavePNG(sampleLines(), filepath.Join(dir, name+".png")), SaveSVG(sampleBars(), filepath.Join(dir, name+".svg"))); err != nil {
@@ -283,7 +275,7 @@ func TestSameBytesTwice(t *testing.T) {
 
 // No chart is too odd to draw.
 func TestOddCharts(t *testing.T) {
-	needECharts(t)
+	goldentest.NeedECharts(t)
 	inf, nan := math.Inf(1), math.NaN()
 	for name, c := range map[string]Chart{
 		"no series":     Lines("", "", "", nil),

@@ -170,15 +170,12 @@ func Transfer(title string, names []string, runs []record.Run) *charts.HeatMap {
 	return plots.HeatMap(title, names, names, values, 0, 100)
 }
 
-// ClassBars draws accuracy by class, a series per run, over the images that each run holds of the class: of a run on clean images the mean over its passes, of an
-// attack the share that is right in every pass.
+// ClassBars draws accuracy by class, a series per run, over the images that each run holds of the class, counted as the main table
+// counts.
 func ClassBars(title string, classes, names []string, runs []record.Run) *charts.Bar {
 	var series []plots.Series
 	for k, r := range runs {
-		score := record.Worst
-		if r.Spec.Column == "clean" {
-			score = record.Clean
-		}
+		_, score := paper.Score(r.Spec.Row, r.Spec.Column)
 		s := plots.Series{Name: names[k]}
 		for class := range classes {
 			of := r

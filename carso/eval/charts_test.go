@@ -16,7 +16,7 @@ func TestByClass(t *testing.T) {
 		{Index: 0, Label: 0, Clean: []int{0, 0, 1, 0}}, // 3 of 4 passes right
 		{Index: 1, Label: 1, Clean: []int{1, 1, 1, 1}},
 	}}
-	attack := record.Run{Spec: record.Spec{Column: "rand"}, Images: []record.Image{
+	attack := record.Run{Spec: record.Spec{Row: "carso-honest", Column: "rand"}, Images: []record.Image{
 		{Index: 0, Label: 0, Initial: true, Fresh: []int{1, 1, 1, 1}, Strongest: []int{1, 1, 1, 1}},
 		{Index: 1, Label: 1, Initial: true, Fresh: []int{1, 1, 2, 1}, Strongest: []int{1, 1, 1, 1}}, // not right in every pass
 		{Index: 2, Label: 0, Initial: true, Fresh: []int{0, 0, 0, 0}, Strongest: []int{0, 0, 0, 0}},

@@ -392,16 +392,24 @@ func startChild(t *testing.T, what, dir string, n int) (*exec.Cmd, *bufio.Scanne
 	return c, bufio.NewScanner(out), complaints
 }
 
+// killsOr is how often a test kills: usual, or what CARSO_KILLS says (make soak).
+func killsOr(t *testing.T, usual int) int {
+	t.Helper()
+	text := os.Getenv("CARSO_KILLS")
+	if text == "" {
+		return usual
+	}
+	kills, err := strconv.Atoi(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kills
+}
+
 // TestKills kills an evaluation again and again at random moments. What it told to be done is there, at most the chunk under way is lost, and in the
 // end records and table are those of an uninterrupted run. CARSO_KILLS sets the number of kills (make soak).
 func TestKills(t *testing.T) {
-	kills := 10
-	if text := os.Getenv("CARSO_KILLS"); text != "" {
-		var err error
-		if kills, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	kills := killsOr(t, 10)
 	n := 6 * toyChunk * kills
 	job, _ := toyJob(t, n)
 	dir := t.TempDir()

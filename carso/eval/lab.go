@@ -3,7 +3,6 @@ package eval
 import (
 	"context"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"carsokit/attacks"
@@ -39,7 +38,6 @@ func OpenLab() (*Lab, error) {
 	if l.Set, l.Note, err = data.TestSet(root); err != nil {
 		return nil, err
 	}
-	l.Note = strings.ReplaceAll(l.Note, root+string(filepath.Separator), "") // notebooks are committed: no path of one machine
 	if l.Store, err = record.Open(l.dir); err != nil {
 		return nil, err
 	}

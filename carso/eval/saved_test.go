@@ -14,7 +14,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -174,13 +173,7 @@ func sameFiles(t *testing.T, what string, got, want map[string]string) {
 // An evaluation that saves its images is killed at random moments: what its manifest names is whole, what is recorded is saved, and in the end records and images are byte for byte
 // those of an uninterrupted run, without anything left behind.
 func TestKillsWhileSaving(t *testing.T) {
-	kills := 8
-	if text := os.Getenv("CARSO_KILLS"); text != "" {
-		var err error
-		if kills, err = strconv.Atoi(text); err != nil {
-			t.Fatal(err)
-		}
-	}
+	kills := killsOr(t, 8)
 	n := 6 * toyChunk * kills
 	job, _ := toyJob(t, n)
 	dir, straight := t.TempDir(), t.TempDir()

@@ -16,7 +16,7 @@ type Work struct {
 }
 
 // gradientFactor is how many forward passes one with gradient takes. Only pixels have a gradient, weights are frozen: led backwards, a layer's products are as many as forwards.
-// (The zeros between the pixels of a strided one, by which GoMLX multiplies, too, are not counted.)
+// (Products with zeros, which the phases of a strided one hold, are not counted.)
 const gradientFactor = 2
 
 // drawn is how many of so many passes through an output are computed: one of those without noise.

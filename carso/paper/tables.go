@@ -252,6 +252,15 @@ func protocolOf(row string) protocol {
 	return protocols()[0]
 }
 
+// Score is what counts as correct in a column of the main table in a row of it.
+func Score(row, column string) (name string, s record.Score) {
+	name = protocolOf(row).definition
+	if column == "clean" {
+		name = "clean"
+	}
+	return name, definition(name)
+}
+
 func definition(name string) record.Score {
 	for _, d := range record.Definitions() {
 		if d.Name == name {

@@ -11,15 +11,13 @@ import (
 	"carsokit/carso/eval"
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
-	"carsokit/internal/setup"
+	"carsokit/internal/goldentest"
 	"carsokit/plots"
 )
 
 // TestPicturesInDocuments: the pictures of docs/pictures are drawn from the committed records. With -update they are drawn anew.
 func TestPicturesInDocuments(t *testing.T) {
-	if _, err := setup.ECharts(); err != nil {
-		t.Skip(err)
-	}
+	goldentest.NeedECharts(t)
 	runs, err := paper.Committed()
 	if err != nil {
 		t.Fatal(err)

@@ -97,15 +97,12 @@ func runsTable(runs []record.Run, what string) (string, error) {
 		if s := r.Spec; s.Scenario != fields[0] || s.Row != fields[1] || s.Scale != fields[2] || len(r.Images) < least {
 			continue
 		}
-		score, accuracy := record.Worst, "in every pass"
-		if r.Spec.Column == "clean" {
-			score, accuracy = record.Clean, "on average"
-		}
+		definition, score := paper.Score(r.Spec.Row, r.Spec.Column)
 		e := r.Estimate(score)
-		rows = append(rows, []string{r.Spec.Column, strconv.Itoa(e.N), fmt.Sprintf("%.2f [%.2f, %.2f]", e.Value, e.Lo, e.Hi), accuracy, "`" + r.File + "`"})
+		rows = append(rows, []string{r.Spec.Column, strconv.Itoa(e.N), fmt.Sprintf("%.2f [%.2f, %.2f]", e.Value, e.Lo, e.Hi), definition, "`" + r.File + "`"})
 	}
 	if len(rows) == 0 {
 		return "", errors.New("no run is like that")
 	}
-	return docblock.Table([]string{"column", "images", "accuracy, %", "correct", "record"}, rows), nil
+	return docblock.Table([]string{"column", "images", "accuracy, %", "counted as", "record"}, rows), nil
 }

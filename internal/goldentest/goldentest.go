@@ -40,6 +40,14 @@ type Fixture struct {
 	files map[string]*checkpoints.File
 }
 
+// NeedECharts skips a test that draws where set-up could not bring ECharts; `make test` sets it up first, and says so where it cannot.
+func NeedECharts(t testing.TB) {
+	t.Helper()
+	if _, err := setup.ECharts(); err != nil {
+		t.Skip(err)
+	}
+}
+
 // folder is that of all fixtures.
 func folder(t testing.TB) string {
 	t.Helper()
