@@ -21,6 +21,9 @@ type Config struct {
 	Cond     int        `json:"cond"`           // K, size of the condition
 	Latent   int        `json:"latent"`         // J, size of the latent sample
 	Channels int        `json:"channels"`       // of the decoder's first map, a multiple of 8
+	// Direct, beyond the reference, lets the attacked image reach the decision beside its purification: the logits of each sample are averaged with those of Base
+	// on the image itself. What the purifier then learns is to correct the classifier.
+	Direct bool `json:"direct,omitempty"`
 }
 
 // Validate reports the first field that cannot be.
@@ -36,6 +39,8 @@ func (c Config) Validate() error {
 		return fmt.Errorf("purifier: final classifier takes %d-pixel images, the representation classifier %d", c.Final.Size, c.Base.Size)
 	case c.Base.Size != 32 && c.Base.Size != 64:
 		return fmt.Errorf("purifier: images of side %d; the decoders make 32 or 64", c.Base.Size)
+	case c.Direct && c.Final.Classes != c.Base.Classes:
+		return fmt.Errorf("purifier: direct averages logits of %d and of %d classes; both classifiers must have the same", c.Base.Classes, c.Final.Classes)
 	case c.Cond < 1 || c.Latent < 1:
 		return fmt.Errorf("purifier: cond %d and latent %d must be positive", c.Cond, c.Latent)
 	case c.Channels < 8 || c.Channels%8 != 0:

@@ -10,20 +10,38 @@ import (
 
 func (d *Defence) net() net { return net{Config: d.Config, scope: d.store.RootScope()} }
 
-// Condition builds x [B,S,S,3] in [0,1] -> c [B,Cond].
+// Condition builds x [B,S,S,3] in [0,1] -> c [B,Cond], or [B,Cond+Classes] where the logits of the image itself take part (Config.Direct): what a decision depends on.
 func (d *Defence) Condition(_ *model.Scope, x *Node) *Node {
-	_, taps := d.Base.Graph(nn.Net{Scope: d.store.Scope(baseScope)}, x, true)
-	return d.net().condition(taps)
+	logits, taps := d.Base.Graph(nn.Net{Scope: d.store.Scope(baseScope)}, x, !d.Direct)
+	c := d.net().condition(taps)
+	if d.Direct {
+		c = Concatenate([]*Node{c, logits}, -1)
+	}
+	return c
 }
 
-// LogitsGiven builds the rest: c [B,Cond] and latent samples [B,N,Latent] (nil for the deterministic defence) -> [B,Classes].
+// LogitsGiven builds the rest: c and latent samples [B,N,Latent] (nil for the deterministic defence) -> [B,Classes].
 func (d *Defence) LogitsGiven(_ *model.Scope, cond, noise *Node) *Node {
 	return d.Aggregate(d.MemberLogits(nil, cond, noise))
 }
 
-// MemberLogits classifies any number M of samples: c [B,Cond], latent samples [B,M,Latent] -> [B,M,Classes].
+// MemberLogits classifies any number M of samples: c as Condition makes it, latent samples [B,M,Latent] -> [B,M,Classes].
 func (d *Defence) MemberLogits(_ *model.Scope, cond, noise *Node) *Node {
-	return d.SampleLogits(d.Reconstruct(cond, noise))
+	return d.classify(cond, d.Reconstruct(cond, noise))
+}
+
+// classify gives each of the reconstructions [B,N,S,S,3] its part in the decision: [B,N,Classes].
+func (d *Defence) classify(cond, images *Node) *Node {
+	l := d.SampleLogits(images)
+	if d.Direct {
+		l = withDirect(l, SliceAxis(cond, 1, AxisRange(d.Cond)))
+	}
+	return l
+}
+
+// withDirect averages the logits of each sample [B,N,Classes] with those of the image itself [B,Classes].
+func withDirect(samples, direct *Node) *Node {
+	return MulScalar(Add(samples, ExpandAxes(direct, 1)), 0.5)
 }
 
 // Aggregate makes one vector of the samples' logits: [B,N,Classes] -> [B,Classes].
@@ -34,8 +52,9 @@ func (d *Defence) Logits(scope *model.Scope, x, noise *Node) *Node {
 	return d.LogitsGiven(scope, d.Condition(scope, x), noise)
 }
 
-// Reconstruct decodes any number N of latent samples: c [B,Cond], noise [B,N,Latent] or nil -> images [B,N,S,S,3] in [0,1].
+// Reconstruct decodes any number N of latent samples: c as Condition makes it, noise [B,N,Latent] or nil -> images [B,N,S,S,3] in [0,1].
 func (d *Defence) Reconstruct(cond, noise *Node) *Node {
+	cond = SliceAxis(cond, 1, AxisRange(0, d.Cond))
 	b := cond.Shape().Dimensions[0]
 	if noise == nil {
 		noise = Zeros(cond.Graph(), shapes.Make(cond.DType(), b, 1, d.Latent))

@@ -18,7 +18,7 @@ func probeGraph(sampled, zero *Defence, alone *models.Classifier, s *model.Scope
 	std := ReduceAllMean(Sqrt(ReduceMean(Square(Sub(images, mean)), 1)))
 	return []*Node{
 		alone.Logits(s, x, nil),
-		sampled.Output.graph(sampled.SampleLogits(images)),
+		sampled.Output.graph(sampled.classify(cond, images)),
 		zero.LogitsGiven(s, cond, nil),
 		std,
 		ReduceAllMean(Square(Sub(images, ExpandAxes(x, 1)))),

@@ -38,7 +38,7 @@ type Recipe struct {
 	// EndToEnd, if positive, replaces the four adversaries by one that knows the defence: so many steps of PGD from a random start through classifier, purifier,
 	// classifier and log S of one sample, at StrongEps times EpsMultiplier.
 	EndToEnd int `json:"end_to_end,omitempty"`
-	// ClassLoss weighs the cross-entropy of the final classifier on the reconstruction of a sample of the prior, which is what inference decodes, against the
+	// ClassLoss weighs the cross-entropy of the decision by the reconstruction of a sample of the prior, which is what inference decodes, against the
 	// reconstruction term, which is a sum over pixels.
 	ClassLoss float64 `json:"class_loss,omitempty"`
 	// FreeBits is how many nats of KL each latent dimension has for nothing, on the mean of a batch (Kingma et al. 2016): what keeps the posterior from collapsing.

@@ -22,15 +22,40 @@ type Scenario struct {
 	Stem       string // of the purifier's files, see PartFile
 	// Unpublished says that nobody offers the purifier's files: it has to be trained around the published classifier.
 	Unpublished bool
-	// EndToEnd says that the purifier is this kit's own, trained against attacks on the whole defence: by EndToEndRecipe.
-	EndToEnd bool
+	// Own names the training of the purifier where it is this kit's own and not the paper's, as e2e.
+	Own string
+}
+
+// ownTraining is a way to train the purifier that the paper does not have.
+type ownTraining struct {
+	name   string // the scenario's ID and the stem of its files end in _ and it
+	after  string // the training at whose purifier it starts; empty: SmallRecipe
+	change func(*Recipe)
+}
+
+// ownTrainings lists them, in the order in which they build on each other. In both every image is attacked by one step through the whole defence, at the bound that is
+// evaluated.
+//
+// e2e also learns to be classified rightly, beside being like the image. direct learns that more than anything else, and the image takes part in the decision itself, so that
+// what is learnt is to correct the classifier.
+func ownTrainings() []ownTraining {
+	endToEnd := func(r *Recipe, classLoss float64) {
+		r.EndToEnd, r.EpsMultiplier, r.Fraction, r.ClassLoss, r.Crop, r.Flip = 1, 1, 1, classLoss, 4, true
+	}
+	return []ownTraining{
+		{"e2e", "", func(r *Recipe) { endToEnd(r, 200) }},
+		{"direct", "e2e", func(r *Recipe) {
+			endToEnd(r, 1000)
+			r.Config.Direct = true
+		}},
+	}
 }
 
 // ScalePaper is the scale whose weights are the authors'.
 const ScalePaper = "paper"
 
 // Scenarios lists those of the small scales, whose weights this kit trains: an Opener says which of them ship. a_quater and b_quater have no weights of their own:
-// the plain classifier decides. a_e2e is no setting of the paper: another purifier for the classifier of a.
+// the plain classifier decides. The last ones are no settings of the paper: other purifiers for the classifier of a.
 func Scenarios() []Scenario {
 	var all []Scenario
 	for _, d := range []struct {
@@ -46,8 +71,10 @@ func Scenarios() []Scenario {
 			all = append(all, q)
 		}
 		if d.id == "a" {
-			s.ID, s.Stem, s.EndToEnd = d.id+"_e2e", s.Stem+"_e2e", true
-			all = append(all, s)
+			for _, o := range ownTrainings() {
+				s.ID, s.Stem, s.Own = d.id+"_"+o.name, stem+"_"+o.name, o.name
+				all = append(all, s)
+			}
 		}
 	}
 	return all
@@ -240,20 +267,22 @@ func SmallRecipe(dataset, scale string, base models.WRN) (Recipe, error) {
 	return r, nil
 }
 
-// EndToEndRecipe goes on from a purifier that SmallRecipe has trained, whose stem is start: every image is attacked by one step through the whole defence at the bound
-// that is evaluated, and what is learnt is to be classified rightly beside being like the image. About an hour on two cores at scale small.
-func EndToEndRecipe(dataset, scale string, base models.WRN, start string) (Recipe, error) {
-	r, err := SmallRecipe(dataset, scale, base)
-	r.Start, r.EndToEnd, r.EpsMultiplier, r.Fraction, r.ClassLoss, r.Crop, r.Flip = start, 1, 1, 1, 200, 4, true
-	return r, err
-}
-
 // SmallRecipe is how the scenario's purifier is trained at a scale below the paper's.
 func (s Scenario) SmallRecipe(scale string, base models.WRN) (Recipe, error) {
-	if s.EndToEnd {
-		return EndToEndRecipe(s.Dataset, scale, base, strings.TrimSuffix(s.Stem, "_e2e"))
+	r, err := SmallRecipe(s.Dataset, scale, base)
+	if err != nil || s.Own == "" {
+		return r, err
 	}
-	return SmallRecipe(s.Dataset, scale, base)
+	for _, o := range ownTrainings() {
+		if o.name == s.Own {
+			o.change(&r)
+			if r.Start = strings.TrimSuffix(s.Stem, "_"+o.name); o.after != "" {
+				r.Start += "_" + o.after
+			}
+			return r, nil
+		}
+	}
+	return r, fmt.Errorf("scenario %s: no training of the purifier is called %q", s.ID, s.Own)
 }
 
 // lastConvolutions are the last representations of a network's groups, of those that the compressors, which take the borders off, leave something of.

@@ -139,6 +139,7 @@ func (t *Trainer) start(open Opener) error {
 	if around != "" && around != t.weights {
 		return fmt.Errorf("it was trained around a classifier with SHA-256 %.12s…, this run's has %.12s…: start at one that was trained around the same", around, t.weights)
 	}
+	c.Direct = t.Recipe.Config.Direct // the weights know nothing of it
 	if have, want := describe(c), describe(t.Recipe.Config); around != "" && have != want {
 		return fmt.Errorf("its shape is\n  %s\nthis recipe's\n  %s\ngive the recipe the same \"config\"", have, want)
 	}

@@ -19,25 +19,32 @@ const (
 type pass struct {
 	decoded, mu, logvar *Node // the reconstruction of the posterior's sample before its sigmoid, the posterior
 	sampled             *Node // the reconstruction of a sample of the prior, before its sigmoid, or nil
+	direct              *Node // the classifier's logits on the images themselves, where they take part
 }
 
 // forward is the training pass (spec: training 1): possibly attacked images [B,S,S,3] and noise [B,Latent] of the posterior; prior, of the same shape or nil, is
 // decoded beside the posterior's sample.
 func (n net) forward(attacked, noise, prior *Node) pass {
-	_, taps := n.Base.Graph(nn.Net{Scope: n.scope.Store().Scope(baseScope)}, attacked, true)
+	p := pass{}
+	logits, taps := n.Base.Graph(nn.Net{Scope: n.scope.Store().Scope(baseScope)}, attacked, !n.Direct)
+	if n.Direct {
+		p.direct = StopGradient(logits)
+	}
 	for i := range taps {
 		taps[i] = StopGradient(taps[i])
 	}
 	cond := n.condition(taps)
-	mu, logvar := n.encode(attacked, cond)
-	z := Add(mu, Mul(noise, Exp(MulScalar(logvar, 0.5))))
+	p.mu, p.logvar = n.encode(attacked, cond)
+	z := Add(p.mu, Mul(noise, Exp(MulScalar(p.logvar, 0.5))))
 	if prior == nil {
-		return pass{decoded: n.decode(z, cond), mu: mu, logvar: logvar}
+		p.decoded = n.decode(z, cond)
+		return p
 	}
 	// Decoded in one go, so that BatchNorm's statistics are moved once, by samples of both.
 	b := cond.Shape().Dimensions[0]
 	both := n.decode(Concatenate([]*Node{z, prior}, 0), Concatenate([]*Node{cond, cond}, 0))
-	return pass{SliceAxis(both, 0, AxisRange(0, b)), mu, logvar, SliceAxis(both, 0, AxisRange(b))}
+	p.decoded, p.sampled = SliceAxis(both, 0, AxisRange(0, b)), SliceAxis(both, 0, AxisRange(b))
+	return p
 }
 
 // stepGraph is one training step. in is the attacked batch, the clean one, the posterior's noise, and h [5]: beta and then what RAdam.Coefficients gives for
@@ -62,6 +69,9 @@ func (t *Trainer) stepGraph(_ *model.Scope, in []*Node) []*Node {
 	ce := ScalarZero(x.Graph(), loss.DType())
 	if prior != nil {
 		logits := (&Defence{Config: r.Config, store: t.Store}).SampleLogits(ExpandAxes(Sigmoid(p.sampled), 1))
+		if p.direct != nil {
+			logits = withDirect(logits, p.direct)
+		}
 		ce = ReduceAllSum(nn.CrossEntropy(Squeeze(logits, 1), in[4]))
 		loss = Add(loss, MulScalar(ce, r.ClassLoss))
 	}

@@ -7,6 +7,9 @@ import "carsokit/models"
 func (c Config) Work() (condition, sample models.Work) {
 	taps := c.taps()
 	condition = c.Base.WorkTo(taps[len(taps)-1].Name)
+	if c.Direct {
+		condition = c.Base.Work()
+	}
 	for _, t := range taps {
 		for b := range c.compressorBlocks() {
 			condition = condition.Add(models.ConvWork(compressed(t.C, b), compressed(t.C, b+1), 3, t.H-2*(b+1)))

@@ -35,7 +35,7 @@ func workGraph(d *Defence, g *Graph, dims func(...int) *Node) (condition, sample
 	size := d.Base.Size
 	x := dims(1, size, size, 3)
 	c := d.Condition(nil, x)
-	given := dims(1, d.Cond)
+	given := dims(1, c.Shape().Dimensions[1])
 	logits := d.LogitsGiven(nil, given, dims(1, 1, d.Latent))
 	whole := d.Logits(nil, x, dims(1, 1, d.Latent))
 	return countFLOPs(c), countFLOPs(logits), countFLOPs(Gradient(ReduceAllSum(whole), x)[0])

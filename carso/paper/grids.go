@@ -158,10 +158,14 @@ func swaps() []line {
 func purifiers() []line {
 	a := Scenarios()[0]
 	lines := []line{{Head{a.ID + "/classifier", a.Data + ": " + titleOf("classifier")}, record.Query{Scenario: a.ID, Row: "classifier"}}}
-	for _, s := range []struct{ id, what string }{{a.ID, "trained as in the paper"}, {"a_e2e", "trained against attacks on the whole defence"}} {
+	add := func(id, what string) {
 		for _, row := range defended {
-			lines = append(lines, line{Head{s.id + "/" + row, fmt.Sprintf("%s, purifier %s: %s", a.Data, s.what, titleOf(row))}, record.Query{Scenario: s.id, Row: row}})
+			lines = append(lines, line{Head{id + "/" + row, fmt.Sprintf("%s, purifier %s: %s", a.Data, what, titleOf(row))}, record.Query{Scenario: id, Row: row}})
 		}
+	}
+	add(a.ID, "trained as in the paper")
+	for _, o := range trainings {
+		add(a.ID+"_"+o.suffix, o.what)
 	}
 	return lines
 }
@@ -173,8 +177,14 @@ func aloneOf(q record.Query) record.Query {
 	switch variant {
 	case "bis", "quinquies":
 		q.Scenario, q.Row = base, "plain"
-	case "quater", "e2e":
+	case "quater":
 		q.Scenario = base
+	default:
+		for _, o := range trainings {
+			if o.suffix == variant {
+				q.Scenario = base
+			}
+		}
 	}
 	return q
 }

@@ -66,12 +66,23 @@ func Variants() []Scenario {
 	return all
 }
 
+// trainings are those of the purifier, beside the paper's, that package carso has recipes for.
+var trainings = []struct{ suffix, what, takes string }{
+	{"e2e", "trained against attacks on the whole defence", "an hour"},
+	{"direct", "trained so as well, to correct the classifier's decision on the image itself", "an hour beyond a_e2e"},
+}
+
 // Own lists the settings that are this kit's and not the paper's: other trainings of the purifier around a classifier of the paper's settings.
 func Own() []Scenario {
-	a := Scenarios()[0]
-	a.ID, a.Unpublished = "a_e2e", "no weights: a_e2e is a training of this kit's own, which exists at small scale"
-	a.Missing = "no weights: carso train purifier -scenario a_e2e makes them, an hour on two cores; export them with -out and evaluate with -weights"
-	return []Scenario{a}
+	var all []Scenario
+	for _, o := range trainings {
+		s := Scenarios()[0]
+		s.ID += "_" + o.suffix
+		s.Unpublished = fmt.Sprintf("no weights: %s is a training of this kit's own, which exists at small scale", s.ID)
+		s.Missing = fmt.Sprintf("no weights: carso train purifier -scenario %s makes them, %s on two cores; export them with -out and evaluate with -weights", s.ID, o.takes)
+		all = append(all, s)
+	}
+	return all
 }
 
 func gets(id string) string { return "carso checkpoint get " + id }

@@ -121,8 +121,8 @@ func weightFindings() (all []finding) {
 		remedy := "build from a clean checkout: the weights are part of the program"
 		switch {
 		case !errors.Is(err, fs.ErrNotExist):
-		case s.EndToEnd:
-			remedy = "train it, an hour on two cores: carso train purifier -scenario " + s.ID + ", then carso export"
+		case s.Own != "":
+			remedy = "train it: carso train purifier -scenario " + s.ID + ", then carso export"
 		case s.Dataset != "cifar10":
 			remedy = "train them: carso train classifier -scenario " + s.ID[:1] + ", then carso train purifier, each followed by carso export"
 		}

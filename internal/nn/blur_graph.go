@@ -21,12 +21,18 @@ func (n Net) BlurConv(x *Node, name string, stride, lo, hi int) *Node {
 	return n.Conv(x, name+".conv", stride, 0, 0)
 }
 
-// zeroPad puts lo zeros before and hi after an axis.
+// zeroPad puts lo zeros before and hi after an axis. Of GoMLX's Pad there is no gradient.
 func zeroPad(x *Node, axis, lo, hi int) *Node {
-	zeros := func(n int) *Node {
-		s := x.Shape().Clone()
-		s.Dimensions[axis] = n
-		return Zeros(x.Graph(), s)
+	var parts []*Node
+	zeros := func(n int) {
+		if n > 0 {
+			s := x.Shape().Clone()
+			s.Dimensions[axis] = n
+			parts = append(parts, Zeros(x.Graph(), s))
+		}
 	}
-	return Concatenate([]*Node{zeros(lo), x, zeros(hi)}, axis)
+	zeros(lo)
+	parts = append(parts, x)
+	zeros(hi)
+	return Concatenate(parts, axis)
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"weak"
 
+	"github.com/gomlx/compute/gobackend"
 	"github.com/gomlx/compute/shapes"
 	. "github.com/gomlx/gomlx/core/graph"
 )
@@ -46,6 +47,9 @@ var nhwc = ConvolveAxesConfig{
 
 // Conv2x2 is a stride-1 convolution of x [B,H,W,in] with w [2,2,in,out], with lo zeros before and hi after each spatial axis.
 func Conv2x2(x, w *Node, lo, hi int) *Node {
+	if slowConvolutions(x) {
+		return shifted(x, w, 1, lo, hi)
+	}
 	y := ConvGeneral(x, w, nhwc, nil, [][2]int{{lo, hi}, {lo, hi}}, nil, nil, 1, 1)
 	return withVJP(y, func(x, w, v *Node, _ func() []*Node) []*Node { return conv2x2VJP(x, w, v, lo, hi) })
 }
@@ -87,6 +91,44 @@ func convStride2(x, w *Node, lo, hi int) *Node {
 	})
 }
 
+// slowConvolutions says that x's backend is the one in Go, whose own convolutions take many times as long as products of matrices.
+func slowConvolutions(x *Node) bool { return x.Graph().Backend().String() == gobackend.BackendName }
+
+// convolve is a convolution of x [B,H,W,in] with w [k,k,in,out], in the form that suits x's backend.
+func convolve(x, w *Node, stride, lo, hi int) *Node {
+	if slowConvolutions(x) {
+		return shifted(x, w, stride, lo, hi)
+	}
+	k, d := w.Shape().Dimensions[0], x.Shape().Dimensions
+	if stride == 2 && d[1]%2 == 0 && d[2]%2 == 0 && (k == 1 && lo == 0 && hi == 0 || k == 3 && lo <= 1 && hi == 1) {
+		return convStride2(x, w, lo, hi)
+	}
+	return Convolve(x, w).Strides(stride).PaddingPerDim([][2]int{{lo, hi}, {lo, hi}}).Done()
+}
+
+// shifted is convolve as a sum of products of matrices, one for each entry of the kernel: of the shifted image with the entry's weights.
+func shifted(x, w *Node, stride, lo, hi int) *Node {
+	if lo > 0 || hi > 0 {
+		x = zeroPad(zeroPad(x, 1, lo, hi), 2, lo, hi)
+	}
+	d, k := x.Shape().Dimensions, w.Shape().Dimensions
+	h, wd := (d[1]-k[0])/stride+1, (d[2]-k[1])/stride+1
+	var sum *Node
+	for i := range k[0] {
+		for j := range k[1] {
+			part := Slice(x, AxisRange(), AxisRange(i, i+(h-1)*stride+1).Stride(stride), AxisRange(j, j+(wd-1)*stride+1).Stride(stride), AxisRange())
+			entry := Reshape(Slice(w, AxisElem(i), AxisElem(j), AxisRange(), AxisRange()), k[2], k[3])
+			y := Dot(Reshape(part, d[0]*h*wd, k[2]), entry).Product()
+			if sum == nil {
+				sum = y
+			} else {
+				sum = Add(sum, y)
+			}
+		}
+	}
+	return Reshape(sum, d[0], h, wd, k[3])
+}
+
 // ConvTranspose is PyTorch's ConvTranspose2d without bias, x [B,H,W,in] -> [B,H',W',out], for the two forms the decoders use: kernel 3,
 // stride 2, padding 1, output padding 0 or 1; and stride 1, padding 1, kernel 2 or 3. The kernel is kept flipped (see Param).
 func (n Net) ConvTranspose(x *Node, name string, stride, outPad int) *Node {
@@ -96,7 +138,7 @@ func (n Net) ConvTranspose(x *Node, name string, stride, outPad int) *Node {
 	case stride == 1 && k == 2:
 		return Conv2x2(x, w, 0, 0)
 	case stride == 1 && k == 3:
-		return Convolve(x, w).PaddingPerDim([][2]int{{1, 1}, {1, 1}}).Done()
+		return convolve(x, w, 1, 1, 1)
 	case stride == 2 && k == 3:
 		return upsample(x, w, outPad)
 	}

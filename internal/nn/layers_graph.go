@@ -46,11 +46,7 @@ func (n Net) Conv(x *Node, name string, stride, lo, hi int) *Node {
 	if w.Shape().Dimensions[0]%2 == 0 {
 		panic(errors.Errorf("convolution %q: even kernel %s", name, w.Shape()))
 	}
-	k, d := w.Shape().Dimensions[0], x.Shape().Dimensions
-	if stride == 2 && d[1]%2 == 0 && d[2]%2 == 0 && (k == 1 && lo == 0 && hi == 0 || k == 3 && lo <= 1 && hi == 1) {
-		return convStride2(x, w, lo, hi)
-	}
-	return Convolve(x, w).Strides(stride).PaddingPerDim([][2]int{{lo, hi}, {lo, hi}}).Done()
+	return convolve(x, w, stride, lo, hi)
 }
 
 // Linear is x·W^T (+ bias), x [B,in] -> [B,out], with PyTorch's [out,in] weight.

@@ -155,35 +155,77 @@ func TestConvTransposeAgainstDefinition(t *testing.T) {
 					}
 				}
 			}
-			for name, be := range backends(t) {
-				scope := model.NewStore().Scope("/t") // tensors belong to one backend
-				if err := Set(scope, p, w, false); err != nil {
-					t.Fatal(err)
-				}
-				e, err := model.NewExec(be, scope.Store(), func(_ *model.Scope, x *node) *node {
-					return Net{Scope: scope}.ConvTranspose(x, "w", c.stride, c.outPad)
-				})
-				if err != nil {
-					t.Fatal(err)
-				}
-				res, err := e.Call1(tensors.FromFlatDataAndDimensions(x, 1, h, h, in))
-				if err != nil {
-					t.Fatal(err)
-				}
-				got, err := tensors.CopyFlatData[float32](res)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if len(got) != len(want) {
-					t.Fatalf("%s: %d values, want %d", name, len(got), len(want))
-				}
-				for i := range want {
-					if math.Abs(float64(got[i])-want[i]) > 1e-5 { // sums of at most 8 products of order 1 in float32
-						t.Fatalf("%s: value %d is %g, want %g", name, i, got[i], want[i])
+			isOnBackends(t, want, x, []int{1, h, h, in}, p, w, func(n Net, x *node) *node { return n.ConvTranspose(x, "w", c.stride, c.outPad) })
+		})
+	}
+}
+
+// TestConvAgainstDefinition compares every form of convolution, on every backend, with y[o] = sum over k of x[stride·o + k - lo]·w[k], written out.
+func TestConvAgainstDefinition(t *testing.T) {
+	for _, c := range []struct{ k, stride, lo, hi int }{{1, 1, 0, 0}, {3, 1, 0, 0}, {3, 1, 1, 1}, {1, 2, 0, 0}, {3, 2, 1, 1}, {3, 2, 0, 1}, {3, 2, 0, 0}, {2, 1, 0, 0}, {2, 1, 1, 0}, {2, 1, 0, 1}} {
+		t.Run(fmt.Sprint(c), func(t *testing.T) {
+			const in, out, h = 2, 3, 6
+			p := Conv("w", in, out, c.k)
+			w := p.Init(3)
+			x := make([]float32, h*h*in)
+			rng.Seed(4).Normal(x)
+			side := (h+c.lo+c.hi-c.k)/c.stride + 1
+			want := make([]float64, side*side*out)
+			for y := range side {
+				for z := range side {
+					for ky := range c.k {
+						for kx := range c.k {
+							iy, ix := y*c.stride+ky-c.lo, z*c.stride+kx-c.lo
+							if iy < 0 || ix < 0 || iy >= h || ix >= h {
+								continue
+							}
+							for i := range in {
+								for o := range out {
+									want[(y*side+z)*out+o] += float64(x[(iy*h+ix)*in+i]) * float64(w[((o*in+i)*c.k+ky)*c.k+kx])
+								}
+							}
+						}
 					}
 				}
 			}
+			isOnBackends(t, want, x, []int{1, h, h, in}, p, w, func(n Net, x *node) *node {
+				if c.k%2 == 0 {
+					return Conv2x2(x, n.Var(x, "w.weight"), c.lo, c.hi)
+				}
+				return n.Conv(x, "w", c.stride, c.lo, c.hi)
+			})
 		})
+	}
+}
+
+// isOnBackends holds a layer's output, with the kernel w, against values of the order of 1 that are sums of a few dozen products.
+func isOnBackends(t *testing.T, want []float64, x []float32, dims []int, p Param, w []float32, layer func(Net, *node) *node) {
+	t.Helper()
+	for name, be := range backends(t) {
+		scope := model.NewStore().Scope("/t") // tensors belong to one backend
+		if err := Set(scope, p, w, false); err != nil {
+			t.Fatal(err)
+		}
+		e, err := model.NewExec(be, scope.Store(), func(_ *model.Scope, x *node) *node { return layer(Net{Scope: scope}, x) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		res, err := e.Call1(tensors.FromFlatDataAndDimensions(x, dims...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := tensors.CopyFlatData[float32](res)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(got) != len(want) {
+			t.Fatalf("%s: %d values, want %d", name, len(got), len(want))
+		}
+		for i := range want {
+			if math.Abs(float64(got[i])-want[i]) > 1e-5 { // float32 rounds each of the products by 6e-8
+				t.Fatalf("%s: value %d is %g, want %g", name, i, got[i], want[i])
+			}
+		}
 	}
 }
 

@@ -55,7 +55,7 @@ func choose() Choice {
 	plugin, err := setup.Plugin()
 	if err != nil {
 		return Choice{Config: Go, Source: "fallback",
-			Notice: "no XLA plugin: using the backend in pure Go, right for small tests and tens of times slower for convolutions (" + err.Error() + ")"}
+			Notice: "no XLA plugin: using the backend in pure Go, right for small tests and some twenty times slower (" + err.Error() + ")"}
 	}
 	config := "xla:" + plugin
 	if strings.Contains(plugin, "cuda") {

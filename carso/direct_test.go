@@ -1,0 +1,141 @@
+package carso
+
+import (
+	"math"
+	"strings"
+	"testing"
+
+	"carsokit/attacks"
+	"carsokit/internal/goldentest"
+	"carsokit/models"
+)
+
+// TestDirect: where the image takes part in the decision, each sample's logits are averaged with the classifier's own, in the defence, in its gradient and in what is
+// learnt; the weight files say so; and it can start at a purifier without it.
+func TestDirect(t *testing.T) {
+	be := goldentest.Backend(t)
+	base := models.CIFAR10WRN(10, 1)
+	const n, side = 16, 32
+	set, file := noise(t, base, n)
+	r, err := SmallRecipe("cifar10", "tiny", base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Epochs, r.Batch, r.HeldOut, r.Fraction, r.ScheduleEvery = 8, n, 0, 0, 5
+	train := func(r Recipe, start Opener, stem string) (tr *Trainer, files string) {
+		t.Helper()
+		tr, err := NewTrainer(be, r, set, file, start, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for tr.Step() < tr.Total() {
+			if _, err := tr.Advance(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		state, files := t.TempDir(), t.TempDir()
+		if err := tr.Save(state); err != nil {
+			t.Fatal(err)
+		}
+		if err := ExportState(state, files, stem, false); err != nil {
+			t.Fatal(err)
+		}
+		return tr, files
+	}
+	_, files := train(r, nil, "p")
+	r.Config.Direct, r.Start, r.ClassLoss = true, "p", 1000
+	tr, files := train(r, Folder(files), "q")
+	if c, _, err := purifierConfig("q", Folder(files)); err != nil || !c.Direct {
+		t.Errorf("its files say direct %v, %v", c.Direct, err)
+	}
+
+	images := attacks.Batch{X: make([]float32, n*side*side*3), Y: make([]int32, n), H: side, W: side, C: 3}
+	if err := tr.loader.Fill(0, 0, images.X, images.Y); err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		images.ID = append(images.ID, i)
+	}
+	oracle := func(c attacks.Classifier) *attacks.Oracle {
+		o, err := attacks.NewOracle(be, c, attacks.OracleOptions{Buckets: []int{n}, Members: 2})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(o.Close)
+		return o
+	}
+	logits := func(c attacks.Classifier) []float32 {
+		v, err := oracle(c).Logits(t.Context(), images, 3, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	// The mean of the members is linear: 5 of them, computed by two at a time, give the mean of both sides.
+	d, err := NewDefence(tr.Store, r.Config, 5, MeanLogit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	without := *d
+	without.Direct = false
+	both, alone, purified := logits(d), logits(d.Alone()), logits(&without)
+	var correction float64
+	for i := range both {
+		correction = max(correction, math.Abs(float64(purified[i]-alone[i])))
+		// Logits here are of the order of 1, and float32 keeps seven digits of each of a dozen layers.
+		if want := (float64(alone[i]) + float64(purified[i])) / 2; math.Abs(float64(both[i])-want) > 1e-5 {
+			t.Fatalf("logit %d is %g, want %g", i, both[i], want)
+		}
+	}
+	if correction < 1e-2 {
+		t.Fatalf("purified and direct logits differ by %g at most: the test sees nothing", correction)
+	}
+
+	// Hidden in a struct, the defence is a plain classifier, whose every draw is led back through everything.
+	whole := struct{ attacks.Classifier }{d}
+	gradient := func(c attacks.Classifier) []float32 {
+		g, err := oracle(c).Gradient(t.Context(), attacks.CE, images, 3, 2, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g.G
+	}
+	var largest float64
+	want := gradient(whole)
+	for _, g := range want {
+		largest = max(largest, math.Abs(float64(g)))
+	}
+	for i, g := range gradient(d) {
+		// Sums in another order: five digits of the largest.
+		if math.Abs(float64(g-want[i])) > 1e-5*largest {
+			t.Fatalf("entry %d of the staged gradient is %g, of the whole %g, largest %g", i, g, want[i], largest)
+		}
+	}
+
+	// The class loss is that of both: at any rate not the classifier's own.
+	own := 0.0
+	for i := range n {
+		own += crossEntropy(alone[i*10:(i+1)*10], images.Y[i]) / n
+	}
+	l, err := tr.Advance(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if math.Abs(l.CE-own) < 1e-4 {
+		t.Errorf("class loss %g is that of the classifier alone", l.CE)
+	}
+
+	bad := r.Config
+	bad.Final.Classes = 100
+	if err := bad.Validate(); err == nil || !strings.Contains(err.Error(), "direct averages logits of 10 and of 100 classes") {
+		t.Errorf("classifiers of different classes: %v", err)
+	}
+}
+
+func crossEntropy(logits []float32, y int32) float64 {
+	var sum float64
+	for _, l := range logits {
+		sum += math.Exp(float64(l))
+	}
+	return math.Log(sum) - float64(logits[y])
+}
