@@ -43,7 +43,7 @@ func TestDirect(t *testing.T) {
 		return tr, files
 	}
 	_, files := train(r, nil, "p")
-	r.Config.Direct, r.Start, r.ClassLoss = true, "p", 1000
+	r.Config.Direct, r.Start, r.ClassLoss, r.Rate = true, "p", 1000, 0.1
 	tr, files := train(r, Folder(files), "q")
 	if c, _, err := purifierConfig("q", Folder(files)); err != nil || !c.Direct {
 		t.Errorf("its files say direct %v, %v", c.Direct, err)
@@ -117,9 +117,13 @@ func TestDirect(t *testing.T) {
 	for i := range n {
 		own += crossEntropy(alone[i*10:(i+1)*10], images.Y[i]) / n
 	}
+	tick, ticks := tr.tick(tr.Step())
 	l, err := tr.Advance(t.Context())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if want := LearningRate(tick, ticks, n) / 10; math.Abs(l.LR-want) > 1e-9*want {
+		t.Errorf("learning rate %g, want a tenth of the reference's, %g", l.LR, want)
 	}
 	if math.Abs(l.CE-own) < 1e-4 {
 		t.Errorf("class loss %g is that of the classifier alone", l.CE)

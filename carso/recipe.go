@@ -1,6 +1,7 @@
 package carso
 
 import (
+	"cmp"
 	"fmt"
 
 	"carsokit/internal/optim"
@@ -35,6 +36,8 @@ type Recipe struct {
 
 	// Start is the stem of a trained purifier of the same shape and classifier, whose weights the run starts at; "" is new ones.
 	Start string `json:"start,omitempty"`
+	// Rate scales the learning rate, whose peak the reference sets for new weights; 0 is 1.
+	Rate float64 `json:"rate,omitempty"`
 	// EndToEnd, if positive, replaces the four adversaries by one that knows the defence: so many steps of PGD from a random start through classifier, purifier,
 	// classifier and log S of one sample, at StrongEps times EpsMultiplier.
 	EndToEnd int `json:"end_to_end,omitempty"`
@@ -64,6 +67,7 @@ func (r Recipe) Validate() error {
 		{r.Fraction < 0 || r.Fraction > 1, "adversarial_fraction must be in [0,1]"},
 		{r.WeakEps < 0 || r.StrongEps < 0 || r.EpsMultiplier < 0, "eps must not be negative"},
 		{r.StrongEps*r.EpsMultiplier > 1, "strong_eps times eps_multiplier must not exceed 1"},
+		{r.Rate < 0, "rate must not be negative"},
 		{r.EndToEnd < 0 || r.ClassLoss < 0 || r.FreeBits < 0 || r.Crop < 0, "end_to_end, class_loss, free_bits and crop must not be negative"},
 		{r.EndToEnd == 0 && r.atom() > 0 && (r.PGDSteps < 1 || r.PGDStep <= 0), "pgd_steps and pgd_step must be positive"},
 		{r.HeldOut < 0, "held_out must not be negative"},
@@ -139,6 +143,11 @@ func Beta(tick, ticks int) float64 {
 }
 
 func ceilDiv(a, b int) int { return (a + b - 1) / b }
+
+// LearningRate is that of the recipe at a tick.
+func (r Recipe) LearningRate(tick, ticks int) float64 {
+	return cmp.Or(r.Rate, 1) * LearningRate(tick, ticks, r.Batch)
+}
 
 // LearningRate at a tick of E for a per-process batch: linear from 5e-9 to 1e-4·batch, flat, linear towards 1.25e-8·batch.
 func LearningRate(tick, ticks, batch int) float64 {

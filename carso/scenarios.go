@@ -28,25 +28,16 @@ type Scenario struct {
 
 // ownTraining is a way to train the purifier that the paper does not have.
 type ownTraining struct {
-	name   string // the scenario's ID and the stem of its files end in _ and it
-	after  string // the training at whose purifier it starts; empty: SmallRecipe
-	change func(*Recipe)
+	name   string        // the scenario's ID and the stem of its files end in _ and it
+	change func(*Recipe) // of SmallRecipe, whose purifier it starts at
 }
 
-// ownTrainings lists them, in the order in which they build on each other. In both every image is attacked by one step through the whole defence, at the bound that is
-// evaluated.
-//
-// e2e also learns to be classified rightly, beside being like the image. direct learns that more than anything else, and the image takes part in the decision itself, so that
-// what is learnt is to correct the classifier.
+// ownTrainings lists them. e2e: every image is attacked by one step through the whole defence, at the bound that is evaluated, and what is learnt is to be classified rightly
+// beside being like the image.
 func ownTrainings() []ownTraining {
-	endToEnd := func(r *Recipe, classLoss float64) {
-		r.EndToEnd, r.EpsMultiplier, r.Fraction, r.ClassLoss, r.Crop, r.Flip = 1, 1, 1, classLoss, 4, true
-	}
 	return []ownTraining{
-		{"e2e", "", func(r *Recipe) { endToEnd(r, 200) }},
-		{"direct", "e2e", func(r *Recipe) {
-			endToEnd(r, 1000)
-			r.Config.Direct = true
+		{"e2e", func(r *Recipe) {
+			r.EndToEnd, r.EpsMultiplier, r.Fraction, r.ClassLoss, r.Crop, r.Flip = 1, 1, 1, 200, 4, true
 		}},
 	}
 }
@@ -276,9 +267,7 @@ func (s Scenario) SmallRecipe(scale string, base models.WRN) (Recipe, error) {
 	for _, o := range ownTrainings() {
 		if o.name == s.Own {
 			o.change(&r)
-			if r.Start = strings.TrimSuffix(s.Stem, "_"+o.name); o.after != "" {
-				r.Start += "_" + o.after
-			}
+			r.Start = strings.TrimSuffix(s.Stem, "_"+o.name)
 			return r, nil
 		}
 	}

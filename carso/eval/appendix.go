@@ -218,10 +218,10 @@ func recipeSheet(all []setting) paper.Sheet {
 			taps = len(r.Config.Base.Taps())
 		}
 		ticks := s.ticks()
-		first, peak, last := carso.LearningRate(0, ticks, r.Batch), 0., carso.LearningRate(ticks-1, ticks, r.Batch)
+		first, peak, last := r.LearningRate(0, ticks), 0., r.LearningRate(ticks-1, ticks)
 		lag, ramp := 0, 0
 		for t := range ticks {
-			peak = max(peak, carso.LearningRate(t, ticks, r.Batch))
+			peak = max(peak, r.LearningRate(t, ticks))
 			switch b := carso.Beta(t, ticks); {
 			case b == 0:
 				lag++
@@ -257,7 +257,7 @@ func scheduleSheet(all []setting) paper.Sheet {
 				row = append(row, "", "")
 				continue
 			}
-			row = append(row, fmt.Sprintf("%.6g", carso.LearningRate(t, n, s.recipe.Batch)), fmt.Sprintf("%.4g", carso.Beta(t, n)))
+			row = append(row, fmt.Sprintf("%.6g", s.recipe.LearningRate(t, n)), fmt.Sprintf("%.4g", carso.Beta(t, n)))
 		}
 		sheet.Rows = append(sheet.Rows, row)
 	}

@@ -69,7 +69,6 @@ func Variants() []Scenario {
 // trainings are those of the purifier, beside the paper's, that package carso has recipes for.
 var trainings = []struct{ suffix, what, takes string }{
 	{"e2e", "trained against attacks on the whole defence", "an hour"},
-	{"direct", "trained so as well, to correct the classifier's decision on the image itself", "an hour beyond a_e2e"},
 }
 
 // Own lists the settings that are this kit's and not the paper's: other trainings of the purifier around a classifier of the paper's settings.

@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"carsokit/internal/memory"
 )
 
 type command struct {
@@ -33,6 +35,7 @@ func commands() []command {
 }
 
 func main() {
+	memory.HugePages()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := dispatch(ctx, os.Args[1:])
 	stop()

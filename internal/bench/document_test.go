@@ -1,9 +1,14 @@
 package bench
 
 import (
+	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 	"testing"
 
 	"carsokit/internal/docblock"
@@ -20,6 +25,9 @@ func TestDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	now, err := docblock.Rewrite(string(old), "bench", func(name string) (string, error) {
+		if text, err := os.ReadFile(filepath.Join(docs, "bench", name+".txt")); err == nil {
+			return layers(string(text))
+		}
 		r, err := Read(filepath.Join(docs, "bench", name+".json"))
 		if err != nil {
 			return "", err
@@ -38,4 +46,42 @@ func TestDocument(t *testing.T) {
 	if err := os.WriteFile(path, []byte(now), 0o666); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// layers makes a table of the output of Go's benchmarks Ceiling and Convolution of internal/nn: rates, and in how many hundredths of the ceiling.
+func layers(text string) (string, error) {
+	rates, order := map[string]float64{}, []string(nil)
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) != 6 || !strings.HasPrefix(f[0], "Benchmark") {
+			continue
+		}
+		name := f[0][strings.Index(f[0], "/")+1 : strings.LastIndex(f[0], "-")]
+		rate, err := strconv.ParseFloat(f[4], 64)
+		if err != nil {
+			return "", err
+		}
+		rates[name] = rate
+		if layer, is := strings.CutSuffix(name, "/forward"); is && !slices.Contains(order, layer) {
+			order = append(order, layer)
+		}
+	}
+	ceiling := rates["product"]
+	if ceiling == 0 || rates["pass"] == 0 {
+		return "", errors.New("no benchmark Ceiling in it")
+	}
+	var rows [][]string
+	for _, l := range order {
+		shape, at, _ := strings.Cut(l, "/")
+		kernel, rest, _ := strings.Cut(shape, ",")
+		channels, side, _ := strings.Cut(rest, ",")
+		in, out, _ := strings.Cut(channels, "-")
+		row := []string{kernel, in + " to " + out, side + "x" + side, at}
+		for _, what := range []string{"forward", "input", "kernel"} {
+			row = append(row, fmt.Sprintf("%.0f (%.0f %%)", rates[l+"/"+what], 100*rates[l+"/"+what]/ceiling))
+		}
+		rows = append(rows, row)
+	}
+	return docblock.Table([]string{"kernel", "channels", "maps", "stride", "forwards", "input gradient", "kernel gradient"}, rows) +
+		fmt.Sprintf("\nGFLOP/s, and hundredths of a product of two 1024x1024 matrices (%.0f GFLOP/s). One pass of normalisation and activation over a large map reads and writes %.0f GB/s.\n", ceiling, rates["pass"]), nil
 }

@@ -1,4 +1,4 @@
-// Package memory says how much of the machine's memory this process holds, and how much there is for it.
+// Package memory says how much of the machine's memory this process holds and how much there is for it, and asks for huge pages.
 package memory
 
 import (

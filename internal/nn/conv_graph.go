@@ -10,9 +10,10 @@ import (
 	. "github.com/gomlx/gomlx/core/graph"
 )
 
-// Two kinds of convolution get a gradient of their own, through GoMLX's registry of gradients, which falls back to the original for every other node. Of those with an
+// Three kinds of convolution get a gradient of their own, through GoMLX's registry of gradients, which falls back to the original for every other node. Of those with an
 // even kernel GoMLX v0.28.2 returns a wrong gradient with respect to the input, off by one pixel, without an error; the transposed convolutions of the decoder
-// need 2x2 kernels. Of those with a stride its gradient is right and slow: a convolution of the stretched outer gradient, three quarters of which are zeros.
+// need 2x2 kernels. Of those with a stride its gradient is right and slow: a convolution of the stretched outer gradient, three quarters of which are zeros. And the
+// kernel gradient of a 1x1 one is a product of two matrices, which as a convolution takes four times as long.
 // Nodes are held weakly: a finished graph is freed as usual.
 var (
 	ownVJPs sync.Map // weak.Pointer[Node] -> vjp
@@ -71,16 +72,14 @@ func conv2x2VJP(x, w, v *Node, lo, hi int) []*Node {
 	return []*Node{dx, dw}
 }
 
-// convStride2 is a convolution of stride 2 of x [B,H,W,in], H and W even, with w [k,k,in,out], k 1 or 3, and lo zeros before and hi after each spatial axis: none for
-// k = 1, and one after, or on both sides, for k = 3. Its input gradient computes the even and the odd pixels by themselves.
+// convStride2 is a convolution of stride 2 of x [B,H,W,in], H and W even, with w [3,3,in,out], and lo zeros before and hi after each spatial axis: one after, or on both
+// sides. Its input gradient computes the even and the odd pixels by themselves.
 func convStride2(x, w *Node, lo, hi int) *Node {
 	y := ConvGeneral(x, w, nhwc, []int{2, 2}, [][2]int{{lo, hi}, {lo, hi}}, nil, nil, 1, 1)
 	return withVJP(y, func(_, w, v *Node, original func() []*Node) []*Node {
 		w = Transpose(w, 2, 3)
 		var dx *Node
-		if w.Shape().Dimensions[0] == 1 {
-			dx = Pad(Convolve(v, w).Done(), ScalarZero(v.Graph(), v.DType()), PadAxis{}, PadAxis{End: 1, Interior: 1}, PadAxis{End: 1, Interior: 1}, PadAxis{})
-		} else if lo == 1 {
+		if lo == 1 {
 			// dx[2m] = w[1]·v[m] and dx[2m+1] = w[2]·v[m] + w[0]·v[m+1], in each axis.
 			dx = phases(v, w, 0, 1, [2][2]int{{1, none}, {2, 0}})
 		} else {
@@ -88,6 +87,22 @@ func convStride2(x, w *Node, lo, hi int) *Node {
 			dx = phases(v, w, 1, 0, [2][2]int{{2, 0}, {none, 1}})
 		}
 		return []*Node{dx, original()[1]} // of what is not used of the original nothing is compiled
+	})
+}
+
+// conv1x1 is a convolution of x [B,H,W,in] with w [1,1,in,out], H and W multiples of the stride. Its kernel gradient is one product of matrices, its input gradient a
+// convolution of what is not skipped.
+func conv1x1(x, w *Node, stride int) *Node {
+	y := ConvGeneral(x, w, nhwc, []int{stride, stride}, [][2]int{{0, 0}, {0, 0}}, nil, nil, 1, 1)
+	return withVJP(y, func(x, w, v *Node, _ func() []*Node) []*Node {
+		taken := AxisRange().Stride(stride)
+		dw := DotGeneral(Slice(x, AxisRange(), taken, taken, AxisRange()), []int{0, 1, 2}, nil, v, []int{0, 1, 2}, nil)
+		dx := Convolve(v, Transpose(w, 2, 3)).Done()
+		if stride > 1 {
+			skipped := PadAxis{End: stride - 1, Interior: stride - 1}
+			dx = Pad(dx, ScalarZero(v.Graph(), v.DType()), PadAxis{}, skipped, skipped, PadAxis{})
+		}
+		return []*Node{dx, ExpandAxes(dw, 0, 1)}
 	})
 }
 
@@ -100,7 +115,10 @@ func convolve(x, w *Node, stride, lo, hi int) *Node {
 		return shifted(x, w, stride, lo, hi)
 	}
 	k, d := w.Shape().Dimensions[0], x.Shape().Dimensions
-	if stride == 2 && d[1]%2 == 0 && d[2]%2 == 0 && (k == 1 && lo == 0 && hi == 0 || k == 3 && lo <= 1 && hi == 1) {
+	switch whole := d[1]%stride == 0 && d[2]%stride == 0; {
+	case k == 1 && lo == 0 && hi == 0 && whole:
+		return conv1x1(x, w, stride)
+	case k == 3 && stride == 2 && lo <= 1 && hi == 1 && whole:
 		return convStride2(x, w, lo, hi)
 	}
 	return Convolve(x, w).Strides(stride).PaddingPerDim([][2]int{{lo, hi}, {lo, hi}}).Done()

@@ -70,6 +70,7 @@ func TestGradients(t *testing.T) {
 		{"conv 3x3 stride 2 of an odd image", []int{2, 7, 5, 2}, []string{"c3.weight"}, conv("c3", 2, 1, 1)},
 		{"conv 3x3 stride 2 of a flat image", []int{2, 2, 6, 2}, []string{"c3.weight"}, conv("c3", 2, 0, 1)},
 		{"conv 3x3 unpadded", image, []string{"c3.weight"}, conv("c3", 1, 0, 0)},
+		{"conv 1x1", image, []string{"c1.weight"}, conv("c1", 1, 0, 0)},
 		{"conv 1x1 stride 2", image, []string{"c1.weight"}, conv("c1", 2, 0, 0)},
 		{"conv 3x3 stride 3, padded left and top", image, []string{"c3.weight"}, conv("c3", 3, 2, 0)},
 		{"conv 2x2", image, []string{"t2.weight"}, even(0, 0)},

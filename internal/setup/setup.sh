@@ -109,6 +109,7 @@ write_env() {
 	{
 		echo "# Written by internal/setup/setup.sh."
 		printf 'export GOMLX_BACKEND="${GOMLX_BACKEND:-%s}"\n' "$backend"
+		echo 'export GLIBC_TUNABLES="${GLIBC_TUNABLES-glibc.malloc.hugetlb=1}"' # see memory.HugePages
 		echo 'export GOMLX_NO_AUTO_INSTALL="${GOMLX_NO_AUTO_INSTALL:-1}"'
 		printf 'export CARSO_ECHARTS="${CARSO_ECHARTS:-%s}"\n' "$SHARE/echarts.min.js"
 	} | replace "$VENV/carso-env"
