@@ -67,7 +67,7 @@ func layers(text string) (string, error) {
 		}
 	}
 	ceiling := rates["product"]
-	if ceiling == 0 || rates["pass"] == 0 {
+	if ceiling == 0 || rates["pass"] == 0 || rates["small"] == 0 {
 		return "", errors.New("no benchmark Ceiling in it")
 	}
 	var rows [][]string
@@ -83,5 +83,5 @@ func layers(text string) (string, error) {
 		rows = append(rows, row)
 	}
 	return docblock.Table([]string{"kernel", "channels", "maps", "stride", "forwards", "input gradient", "kernel gradient"}, rows) +
-		fmt.Sprintf("\nGFLOP/s, and hundredths of a product of two 1024x1024 matrices (%.0f GFLOP/s). One pass of normalisation and activation over a large map reads and writes %.0f GB/s.\n", ceiling, rates["pass"]), nil
+		fmt.Sprintf("\nGFLOP/s, and hundredths of a product of two 1024x1024 matrices (%.0f GFLOP/s). One pass of normalisation and activation reads and writes %.0f GB/s on maps of 8 MiB and %.0f GB/s on maps of 128 MiB.\n", ceiling, rates["small"], rates["pass"]), nil
 }
