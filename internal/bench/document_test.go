@@ -48,7 +48,7 @@ func TestDocument(t *testing.T) {
 	}
 }
 
-// layers makes a table of the output of Go's benchmarks Ceiling and Convolution of internal/nn: rates, and in how many hundredths of the ceiling.
+// layers makes a table of the output of Go's benchmarks Ceiling and Convolution of internal/nn: rates, and as shares of the ceiling.
 func layers(text string) (string, error) {
 	rates, order := map[string]float64{}, []string(nil)
 	for line := range strings.Lines(text) {
@@ -78,10 +78,10 @@ func layers(text string) (string, error) {
 		in, out, _ := strings.Cut(channels, "-")
 		row := []string{kernel, in + " to " + out, side + "x" + side, at}
 		for _, what := range []string{"forward", "input", "kernel"} {
-			row = append(row, fmt.Sprintf("%.0f (%.0f %%)", rates[l+"/"+what], 100*rates[l+"/"+what]/ceiling))
+			row = append(row, fmt.Sprintf("%.0f (%.2f)", rates[l+"/"+what], rates[l+"/"+what]/ceiling))
 		}
 		rows = append(rows, row)
 	}
 	return docblock.Table([]string{"kernel", "channels", "maps", "stride", "forwards", "input gradient", "kernel gradient"}, rows) +
-		fmt.Sprintf("\nGFLOP/s, and hundredths of a product of two 1024x1024 matrices (%.0f GFLOP/s). One pass of normalisation and activation reads and writes %.0f GB/s on maps of 8 MiB and %.0f GB/s on maps of 128 MiB.\n", ceiling, rates["small"], rates["pass"]), nil
+		fmt.Sprintf("\nGFLOP/s, and as a share of what a product of two 1024x1024 matrices reaches (%.0f GFLOP/s). One pass of normalisation and activation reads and writes %.0f GB/s on maps of 8 MiB and %.0f GB/s on maps of 128 MiB.\n", ceiling, rates["small"], rates["pass"]), nil
 }
