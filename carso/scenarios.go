@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"carsokit/checkpoints"
+	"carsokit/internal/optim"
 	"carsokit/models"
 
 	"github.com/gomlx/gomlx/ml/model"
@@ -28,18 +29,39 @@ type Scenario struct {
 
 // ownTraining is a way to train the purifier that the paper does not have.
 type ownTraining struct {
-	name   string        // the scenario's ID and the stem of its files end in _ and it
-	change func(*Recipe) // of SmallRecipe, whose purifier it starts at
+	name   string // the scenario's ID and the stem of its files end in _ and it
+	goesOn bool   // starts at SmallRecipe's purifier
+	change func(*Recipe)
 }
 
 // ownTrainings lists them. e2e: every image is attacked by one step through the whole defence, at the bound that is evaluated, and what is learnt is to be classified rightly
-// beside being like the image.
+// beside being like the image. The others are SmallRecipe in a third of its time, with one thing changed from short: the share of adversaries, or the representations,
+// which are those of one of the classifier's groups.
 func ownTrainings() []ownTraining {
-	return []ownTraining{
-		{"e2e", func(r *Recipe) {
-			r.EndToEnd, r.EpsMultiplier, r.Fraction, r.ClassLoss, r.Crop, r.Flip = 1, 1, 1, 200, 4, true
-		}},
+	all := []ownTraining{{"e2e", true, func(r *Recipe) {
+		r.EndToEnd, r.EpsMultiplier, r.Fraction, r.ClassLoss, r.Crop, r.Flip = 1, 1, 1, 200, 4, true
+	}}}
+	short := func(name string, change func(*Recipe)) {
+		all = append(all, ownTraining{name, false, func(r *Recipe) {
+			r.Epochs, r.ScheduleEvery = 2, max(optim.Reference.Unrectified(), r.ScheduleEvery/3)
+			change(r)
+		}})
 	}
+	short("short", func(*Recipe) {})
+	for _, percent := range []int{0, 25, 100} {
+		short(fmt.Sprint("phi", percent), func(r *Recipe) { r.Fraction = float64(percent) / 100 })
+	}
+	for group := range 3 {
+		short(fmt.Sprint("group", group), func(r *Recipe) {
+			r.Config.Taps = nil
+			for _, t := range r.Config.taps() {
+				if strings.HasPrefix(t.Name, fmt.Sprintf("layer.%d.", group)) {
+					r.Config.Taps = append(r.Config.Taps, t.Name)
+				}
+			}
+		})
+	}
+	return all
 }
 
 // ScalePaper is the scale whose weights are the authors'.
@@ -267,7 +289,9 @@ func (s Scenario) SmallRecipe(scale string, base models.WRN) (Recipe, error) {
 	for _, o := range ownTrainings() {
 		if o.name == s.Own {
 			o.change(&r)
-			r.Start = strings.TrimSuffix(s.Stem, "_"+o.name)
+			if o.goesOn {
+				r.Start = strings.TrimSuffix(s.Stem, "_"+o.name)
+			}
 			return r, nil
 		}
 	}

@@ -51,6 +51,10 @@ func grids() []grid {
 			{Head{"training-minutes", "duration in minutes, of the paper on its own machines"}, ""},
 			{Head{"adversarial-fraction", "share of a batch that is attacked"}, ""},
 		}},
+		{"ablation-fraction", "CARSO over the share of adversaries in the purifier's training, a short one, l_inf 8/255",
+			trained("fraction", [][2]string{{"phi0", "0"}, {"phi25", "0.25"}, {"short", "0.5"}, {"phi100", "1"}}), attacked()},
+		{"ablation-taps", "CARSO by the group of layers whose representations the purifier sees, in a short training, l_inf 8/255",
+			trained("representations", [][2]string{{"group0", "first"}, {"group1", "second"}, {"group2", "third"}, {"short", "all"}}), attacked()},
 		{"ablation-samples", "CARSO over the number of samples N, l_inf 8/255", ablation("samples", []float64{1, 2, 4, 8, 16, 32}, func(q *record.Query, n float64) {
 			if n != Samples {
 				q.Samples = int(n)
@@ -164,8 +168,19 @@ func purifiers() []line {
 		}
 	}
 	add(a.ID, "trained as in the paper")
-	for _, o := range trainings {
-		add(a.ID+"_"+o.suffix, o.what)
+	add(a.ID+"_"+trainings[0].suffix, trainings[0].what)
+	return lines
+}
+
+// trained has one line per row and purifier, of the trainings whose suffixes these are, each with its name in the table.
+func trained(setting string, of [][2]string) []line {
+	var lines []line
+	a := Scenarios()[0]
+	for _, row := range defended {
+		for _, o := range of {
+			id := fmt.Sprintf("%s/%s/%s-%s", a.ID, row, setting, o[1])
+			lines = append(lines, line{Head{id, fmt.Sprintf("%s: %s, %s %s", a.Data, titleOf(row), setting, o[1])}, record.Query{Scenario: a.ID + "_" + o[0], Row: row}})
+		}
 	}
 	return lines
 }

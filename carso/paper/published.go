@@ -69,7 +69,16 @@ func Variants() []Scenario {
 // trainings are those of the purifier, beside the paper's, that package carso has recipes for.
 var trainings = []struct{ suffix, what, takes string }{
 	{"e2e", "trained against attacks on the whole defence", "an hour"},
+	{"short", "trained as in the paper, in a third of the time", shortTakes},
+	{"phi0", "the same without adversaries", shortTakes},
+	{"phi25", "the same with a quarter of adversaries", shortTakes},
+	{"phi100", "the same with adversaries only", shortTakes},
+	{"group0", "the same with the representations of the first group", shortTakes},
+	{"group1", "the same with the representations of the second group", shortTakes},
+	{"group2", "the same with the representations of the third group", shortTakes},
 }
+
+const shortTakes = "under ten minutes"
 
 // Own lists the settings that are this kit's and not the paper's: other trainings of the purifier around a classifier of the paper's settings.
 func Own() []Scenario {

@@ -46,7 +46,19 @@ func TestTablesKnowTheScenarios(t *testing.T) {
 	if len(ids) != len(carso.PaperScenarios()) {
 		t.Errorf("%d scenarios, the tables know %d", len(carso.PaperScenarios()), len(ids))
 	}
-	for _, s := range said {
+	var own, saidOwn []string
+	for _, s := range carso.Scenarios() {
+		if s.Own != "" {
+			own = append(own, s.ID)
+		}
+	}
+	for _, s := range paper.Own() {
+		saidOwn = append(saidOwn, s.ID)
+	}
+	if !slices.Equal(own, saidOwn) {
+		t.Errorf("this kit's own trainings are %v, the tables know %v", own, saidOwn)
+	}
+	for _, s := range append(said, paper.Own()...) {
 		err := weightsThere(record.Query{Scenario: s.ID, Row: "carso-paper", Column: "rand", Scale: "small"}, eval.Shipped)
 		if (err == nil) != (s.Missing == "") {
 			t.Errorf("%s: weights that ship: %v; the tables say %q", s.ID, err, s.Missing)

@@ -1,0 +1,63 @@
+package carso
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"carsokit/models"
+)
+
+// TestOwnTrainings: the trainings of an ablation differ from the short one in what they are named for and in nothing else, and no two are the same.
+func TestOwnTrainings(t *testing.T) {
+	base := models.CIFAR10WRN(10, 2)
+	recipes := map[string]Recipe{}
+	for _, s := range Scenarios() {
+		if s.Own == "" {
+			continue
+		}
+		r, err := s.SmallRecipe("small", base)
+		if err != nil {
+			t.Fatal(err)
+		}
+		recipes[s.Own] = r
+	}
+	short := recipes["short"]
+	paper, err := SmallRecipe("cifar10", "small", base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if short.Epochs >= paper.Epochs || short.Start != "" || recipes["e2e"].Start != "wrn_10_2_cifar_10_small" {
+		t.Errorf("short: %s; e2e starts at %q", describe(short), recipes["e2e"].Start)
+	}
+	var taps []string
+	for name, r := range recipes {
+		switch {
+		case strings.HasPrefix(name, "phi"):
+			if r.Fraction == short.Fraction {
+				t.Errorf("%s: the share of adversaries is %g as in short", name, r.Fraction)
+			}
+			r.Fraction = short.Fraction
+		case strings.HasPrefix(name, "group"):
+			if len(r.Config.Taps) < 2 {
+				t.Errorf("%s: representations %v", name, r.Config.Taps)
+			}
+			taps = append(taps, r.Config.Taps...)
+			r.Config.Taps = nil
+		case name == "e2e":
+			continue
+		}
+		if describe(r) != describe(short) {
+			t.Errorf("%s differs from short in more than its name says:\n%s\n%s", name, describe(r), describe(short))
+		}
+	}
+	var all []string
+	for _, tap := range short.Config.taps() {
+		all = append(all, tap.Name)
+	}
+	slices.Sort(taps)
+	slices.Sort(all)
+	if !slices.Equal(taps, all) {
+		t.Errorf("the groups' representations together are %v, all are %v", taps, all)
+	}
+}
