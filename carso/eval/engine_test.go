@@ -24,6 +24,7 @@ import (
 
 	"carsokit/attacks"
 	"carsokit/attacks/attacktest"
+	"carsokit/carso"
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
 	"carsokit/data"
@@ -573,7 +574,25 @@ func TestQuestionsOfCommittedRecords(t *testing.T) {
 		}
 		q.Images = len(r.Images)
 		of := set
-		if q.Images > set.Len() { // the whole split, of which only the digest is here
+		if d := r.Spec.Data; d.Name != set.Name { // images that are not here, of which a key knows name and digest
+			scenario, err := carso.FindScenario(q.Scenario, q.Scale)
+			if err != nil {
+				t.Errorf("%s: %v", r.File, err)
+				continue
+			}
+			f, err := Shipped(scenario.Classifier)
+			if err != nil {
+				t.Errorf("%s: %v", r.File, err)
+				continue
+			}
+			net, err := models.ConfigOf(f, scenario.Classifier)
+			if err = errors.Join(err, f.Close()); err != nil {
+				t.Errorf("%s: %v", r.File, err)
+				continue
+			}
+			of = &data.Set{Name: d.Name, Split: d.Split, Digest: d.Digest, H: net.Size, W: net.Size, Classes: make([]string, net.Classes),
+				Labels: make([]int32, q.Images), Pixels: make([]byte, q.Images*net.Size*net.Size*3)}
+		} else if q.Images > set.Len() { // the whole split, of which only the digest is here
 			whole := *set
 			whole.Digest = data.Catalog[0].Digests[set.Split]
 			of = &whole
