@@ -40,6 +40,8 @@ type OracleOptions struct {
 	Random Random
 	// Members is how many members of an Ensemble are computed at once; default MembersAtOnce.
 	Members int
+	// Naive leads every draw of every image through the whole classifier, as the reference does: for comparison. It changes results by rounding only.
+	Naive bool
 }
 
 // Oracle answers logits and input gradients of one classifier. It compiles each graph on first use, once per bucket, and frees every device
@@ -58,6 +60,7 @@ type engine struct {
 	buckets []int  // descending
 	random  Random
 	noise   []int // NoiseDims; nil: deterministic
+	naive   bool
 
 	mu    sync.Mutex
 	execs map[string]*model.Exec
@@ -82,11 +85,11 @@ func NewOracle(be compute.Backend, c Classifier, opt OracleOptions) (*Oracle, er
 	if buckets[len(buckets)-1] < 1 || len(buckets) > 16 {
 		return nil, fmt.Errorf("attacks: buckets %v: want 1 to 16 positive batch sizes", opt.Buckets)
 	}
-	e := &engine{be: be, c: c, buckets: buckets, random: opt.Random, noise: c.NoiseDims(), execs: map[string]*model.Exec{}}
+	e := &engine{be: be, c: c, buckets: buckets, random: opt.Random, noise: c.NoiseDims(), naive: opt.Naive, execs: map[string]*model.Exec{}}
 	if e.random == nil {
 		e.random = Seeded{}
 	}
-	if s, ok := c.(Staged); ok && e.noise != nil {
+	if s, ok := c.(Staged); ok && e.noise != nil && !e.naive {
 		e.staged = s // a deterministic pass has nothing to share between draws
 		p, err := partition(s, opt.Members)
 		if err != nil {
@@ -231,7 +234,7 @@ func (o *Oracle) gradient(ctx context.Context, loss Loss, b Batch, noise rng.See
 		order[k].draw = (order[k].draw + last) % draws // last, 0, 1, ...: the same order, and so the same sum, for every image
 	}
 	dead := make([]bool, n)
-	skip := func(r row) bool { return dead[r.image] }
+	skip := func(r row) bool { return dead[r.image] && !o.naive }
 	take := func(r row, out [][]float32) {
 		i := r.image
 		gradient, value, logits := out[0], out[1][0], out[2]

@@ -127,7 +127,7 @@ func TestStagedEqualsNaive(t *testing.T) {
 	toy := attacktest.NewStaged(4, 2)
 	images := attacktest.NewLinear(4, 2).Images(5, 1)
 	shared := oracle(t, toy, attacks.OracleOptions{Buckets: []int{8, 3}})
-	naive := oracle(t, toy.Toy, attacks.OracleOptions{Buckets: []int{4}})
+	naive := oracle(t, toy, attacks.OracleOptions{Buckets: []int{4}, Naive: true})
 	for _, l := range []attacks.Loss{attacks.CE, attacks.DLR, attacks.Margin} {
 		for _, draws := range []int{1, 6} {
 			a, b := gradient(t, shared, l, images, draws), gradient(t, naive, l, images, draws)
@@ -205,6 +205,7 @@ func TestNaNDraws(t *testing.T) {
 		check("whole chain", oracle(t, c, attacks.OracleOptions{Random: noise, Buckets: buckets}), []int{3, 3, 3, 3}, false)
 		// Behind a condition a NaN would spread over the image; order of evaluation is last, first, middle, whatever the buckets.
 		check("staged", oracle(t, stages{c}, attacks.OracleOptions{Random: noise, Buckets: buckets}), []int{3, 2, 1, 3}, true)
+		check("naive", oracle(t, stages{c}, attacks.OracleOptions{Random: noise, Buckets: buckets, Naive: true}), []int{3, 3, 3, 3}, false)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"carsokit/attacks"
+	"carsokit/carso/paper"
 	"carsokit/data"
 	"carsokit/internal/xlaenv"
 )
@@ -49,4 +50,61 @@ func BenchmarkGradient(b *testing.B) {
 			b.ReportMetric(n*job.System.Work(s[1]).Gradient(1)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 		})
 	}
+}
+
+// BenchmarkRand is a whole evaluation by AutoAttack rand at the length of scale small, through the paper's aggregation, on the first 100 test images: by the kit's procedure, and by
+// the reference's, which leads every draw of every image through everything, with the same compiled parts. Both must leave the same images.
+func BenchmarkRand(b *testing.B) {
+	be, err := xlaenv.Backend()
+	if err != nil {
+		b.Fatal(err)
+	}
+	set, err := data.Sample()
+	if err != nil {
+		b.Fatal(err)
+	}
+	const n, eps = 100, 8. / 255
+	job, err := NewJob(be, Question{Scenario: "a", Row: "carso-paper", Column: "clean", Scale: "tiny"}, set)
+	if err != nil {
+		b.Fatal(err)
+	}
+	c, err := job.System.Output("peel-reference")
+	if err != nil {
+		b.Fatal(err)
+	}
+	scale, err := paper.FindScale("small")
+	if err != nil {
+		b.Fatal(err)
+	}
+	images := (&Lab{Set: set}).Batch(n)
+	var left []int
+	for _, naive := range []bool{false, true} {
+		b.Run(map[bool]string{false: "kit", true: "reference"}[naive], func(b *testing.B) {
+			o, err := attacks.NewOracle(be, c, attacks.OracleOptions{Buckets: []int{16}, Naive: naive})
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer o.Close()
+			if _, err := o.Gradient(context.Background(), attacks.CE, images, 1, 2, nil); err != nil { // compiles
+				b.Fatal(err)
+			}
+			var stages []attacks.Stage
+			for _, loss := range []attacks.Loss{attacks.CE, attacks.DLR} {
+				a := attacks.StandardAPGD(loss, eps, scale.EoT)
+				a.Steps = scale.Steps
+				stages = append(stages, attacks.Stage{Oracle: o, Attack: a})
+			}
+			robust := 0
+			for b.Loop() {
+				out, err := attacks.Sequence{Stages: stages, Decide: o}.Run(context.Background(), images, 5)
+				if err != nil {
+					b.Fatal(err)
+				}
+				robust = out.Remaining[len(out.Remaining)-1]
+			}
+			left = append(left, robust)
+			b.ReportMetric(float64(robust), "left")
+		})
+	}
+	b.Log("images left:", left)
 }
