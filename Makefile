@@ -53,9 +53,11 @@ verify-numbers: ## recompute every figure of documents and notebooks from the co
 	@GOMLX_BACKEND=go GOMLX_NO_AUTO_INSTALL=1 go test -count=1 -run 'Number|Stray' ./cmd/carso
 	@echo "every figure in the documents and in the notebooks' outputs is what the committed records say"
 
-soak: ## kill an evaluation 200 times and a training 50 times: the same records, table and weights, at most one chunk lost each time
+soak: ## kill an evaluation 200 times and a training 50 times: the same records, table and weights, at most one chunk lost each time; memory at 100 random settings of an attack
+	@$(SETUP) base
 	@CARSO_KILLS=200 GOMLX_BACKEND=go GOMLX_NO_AUTO_INSTALL=1 go test -count=1 -v -timeout 30m -run TestKills ./carso/eval
 	@CARSO_KILLS=50 GOMLX_BACKEND=go GOMLX_NO_AUTO_INSTALL=1 go test -count=1 -v -timeout 30m -run TestKills ./models
+	@$(ENV) CARSO_SETTINGS=100 go test -count=1 -v -timeout 60m -run TestMemoryAtAnySetting ./carso/eval
 
 slurm: ## run an evaluation on a real Slurm of one node, which is installed for it (root, Debian): interrupted, requeued, merged, compared
 	@$(SETUP) base

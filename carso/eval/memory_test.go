@@ -2,11 +2,18 @@ package eval
 
 import (
 	"context"
+	"math"
+	"os"
 	"runtime/debug"
+	"slices"
+	"strconv"
 	"testing"
 
+	"carsokit/attacks"
 	"carsokit/carso/record"
+	"carsokit/data"
 	"carsokit/internal/memory"
+	"carsokit/internal/rng"
 	"carsokit/internal/xlaenv"
 )
 
@@ -52,5 +59,64 @@ func TestMemoryIsFlatOverChunks(t *testing.T) {
 	t.Logf("resident: at most %d MB in the second quarter of %d chunks, %d MB in the second half", early>>20, n/chunk, late>>20)
 	if late > early+slack+n/2*1024 {
 		t.Errorf("resident memory grows from %d MB to %d MB over %d chunks", early>>20, late>>20, n/chunk)
+	}
+}
+
+// Whatever the number of images, samples and draws, a gradient of the shipped CARSO stays within a bound on memory, because it is computed in pieces; a piece of 16 images and 32
+// samples, the largest, takes most of it. CARSO_SETTINGS sets the number of random settings (make soak).
+func TestMemoryAtAnySetting(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles an attack for each setting")
+	}
+	settings := 3
+	if text := os.Getenv("CARSO_SETTINGS"); text != "" {
+		var err error
+		if settings, err = strconv.Atoi(text); err != nil {
+			t.Fatalf("CARSO_SETTINGS: %v", err)
+		}
+	}
+	be := backend(t)
+	set, err := data.Sample()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const bound = 3 << 30
+	random := rng.Seed(11).Rand()
+	upTo := func(most int) int { // small and large numbers alike
+		return int(math.Exp(random.Float64() * math.Log(float64(most)+0.999)))
+	}
+	for k := range settings {
+		// At most 1,200 reconstructions, a few seconds.
+		samples := upTo(256)
+		images := upTo(min(64, 1200/samples))
+		draws := upTo(min(100, 1200/samples/images))
+		job, err := NewJob(be, Question{Scenario: "a", Row: "carso-honest", Column: "clean", Scale: "tiny", Samples: samples}, set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := job.System.Output("log-sum")
+		if err != nil {
+			t.Fatal(err)
+		}
+		o, err := attacks.NewOracle(be, c, attacks.OracleOptions{Buckets: []int{16}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g, err := o.Gradient(context.Background(), attacks.CE, (&Lab{Set: set}).Batch(images), 1, draws, nil)
+		o.Close()
+		if err != nil {
+			t.Fatalf("N %d, %d images, %d draws: %v", samples, images, draws, err)
+		}
+		if slices.Contains(g.Bad, true) || g.Draws[0] != draws {
+			t.Errorf("N %d, %d images, %d draws: bad gradients %v, %v draws", samples, images, draws, g.Bad, g.Draws)
+		}
+		peak, ok := memory.Process(memory.Peak)
+		if !ok {
+			t.Skip("peak memory is not readable here")
+		}
+		t.Logf("setting %d: N %d, %d images, %d draws; at most %d MB so far", k, samples, images, draws, peak>>20)
+		if peak > bound {
+			t.Fatalf("N %d, %d images, %d draws: %d MB were resident, more than %d", samples, images, draws, peak>>20, bound>>20)
+		}
 	}
 }
