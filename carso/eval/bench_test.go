@@ -2,6 +2,7 @@ package eval
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"carsokit/attacks"
@@ -107,4 +108,47 @@ func BenchmarkRand(b *testing.B) {
 		})
 	}
 	b.Log("images left:", left)
+}
+
+// BenchmarkScaling is a gradient of the shipped CARSO over each of its numbers: samples, draws and images, the other two being 8, 1 and 8.
+func BenchmarkScaling(b *testing.B) {
+	be, err := xlaenv.Backend()
+	if err != nil {
+		b.Fatal(err)
+	}
+	set, err := data.Sample()
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, what := range []string{"samples", "draws", "images"} {
+		for _, k := range []int{1, 2, 4, 8, 16, 32} {
+			b.Run(fmt.Sprintf("%s/%d", what, k), func(b *testing.B) {
+				numbers := map[string]int{"samples": 8, "draws": 1, "images": 8}
+				numbers[what] = k
+				job, err := NewJob(be, Question{Scenario: "a", Row: "carso-honest", Column: "clean", Scale: "tiny", Samples: numbers["samples"]}, set)
+				if err != nil {
+					b.Fatal(err)
+				}
+				c, err := job.System.Output("log-sum")
+				if err != nil {
+					b.Fatal(err)
+				}
+				o, err := attacks.NewOracle(be, c, attacks.OracleOptions{Buckets: []int{16, 8, 4, 2, 1}})
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer o.Close()
+				images := (&Lab{Set: set}).Batch(numbers["images"])
+				gradient := func() {
+					if _, err := o.Gradient(context.Background(), attacks.CE, images, 1, numbers["draws"], nil); err != nil {
+						b.Fatal(err)
+					}
+				}
+				gradient() // compiles
+				for b.Loop() {
+					gradient()
+				}
+			})
+		}
+	}
 }

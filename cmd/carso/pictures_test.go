@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -37,9 +39,14 @@ func TestPicturesInDocuments(t *testing.T) {
 			names, found = append(names, fmt.Sprintf("%s %s", row, scale)), append(found, run)
 		}
 	}
+	scaling, err := scalingCurves(filepath.Join("..", "..", "docs", "bench", "cpu-two-cores-scaling.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, chart := range map[string]plots.Chart{
-		"eps":   plots.Lines("AutoAttack rand over the bound, scale small", "l_inf bound in 1/255", "accuracy (%)", eval.TableCurves(eps, "rand")),
-		"fates": eval.FateBars("What became of the images under rand", names, found),
+		"scaling": plots.Lines("One gradient of CARSO over its samples, draws and images", "how many", "seconds", scaling),
+		"eps":     plots.Lines("AutoAttack rand over the bound, scale small", "l_inf bound in 1/255", "accuracy (%)", eval.TableCurves(eps, "rand")),
+		"fates":   eval.FateBars("What became of the images under rand", names, found),
 	} {
 		svg, err := plots.SVG(chart)
 		if err != nil {
@@ -59,4 +66,33 @@ func TestPicturesInDocuments(t *testing.T) {
 			t.Errorf("%s is not what the records draw (%v): go test ./cmd/carso -run Documents -update", path, err)
 		}
 	}
+}
+
+// scalingCurves are the stored times of the benchmark Scaling of carso/eval, lines like "BenchmarkScaling/draws/4-2  1  496423000 ns/op".
+func scalingCurves(path string) ([]plots.Series, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, err
+	}
+	names := map[string]string{"samples": "samples N (8 images, 1 draw)", "draws": "draws (N = 8, 8 images)", "images": "images (N = 8, 1 draw)"}
+	var series []plots.Series
+	for line := range strings.Lines(string(text)) {
+		f := strings.Fields(line)
+		if len(f) != 4 {
+			continue
+		}
+		parts := strings.Split(f[0], "/")
+		count, _, _ := strings.Cut(parts[len(parts)-1], "-")
+		x, err1 := strconv.ParseFloat(count, 64)
+		ns, err2 := strconv.ParseFloat(f[2], 64)
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, fmt.Errorf("%s: %q: %w", path, line, err)
+		}
+		if name := names[parts[1]]; len(series) == 0 || series[len(series)-1].Name != name {
+			series = append(series, plots.Series{Name: name})
+		}
+		s := &series[len(series)-1]
+		s.Points = append(s.Points, plots.Point{X: x, Y: ns / 1e9, Lo: ns / 1e9, Hi: ns / 1e9})
+	}
+	return series, nil
 }
