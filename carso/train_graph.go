@@ -25,7 +25,7 @@ type pass struct {
 // forward is the training pass (spec: training 1): possibly attacked images [B,S,S,3] and noise [B,Latent] of the posterior; prior, of the same shape or nil, is
 // decoded beside the posterior's sample.
 func (n net) forward(attacked, noise, prior *Node) pass {
-	p := pass{}
+	var p pass
 	logits, taps := n.Base.Graph(nn.Net{Scope: n.scope.Store().Scope(baseScope)}, attacked, !n.Direct)
 	if n.Direct {
 		p.direct = StopGradient(logits)

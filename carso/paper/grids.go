@@ -204,19 +204,15 @@ func aloneOf(q record.Query) record.Query {
 	return q
 }
 
-// ablation has one line per row and value of a setting, of the scenarios that the kit has weights for.
+// ablation has one line per row and value of a setting, of scenario a: the paper has none, and one data set says what a setting does.
 func ablation(setting string, values []float64, set func(*record.Query, float64), rows ...string) []line {
 	var lines []line
-	for _, s := range Scenarios() {
-		if s.Missing != "" {
-			continue
-		}
-		for _, row := range rows {
-			for _, v := range values {
-				q := record.Query{Scenario: s.ID, Row: row}
-				set(&q, v)
-				lines = append(lines, line{Head{fmt.Sprintf("%s/%s/%s-%g", s.ID, row, setting, v), fmt.Sprintf("%s: %s, %s %g", s.Data, titleOf(row), setting, v)}, q})
-			}
+	s := Scenarios()[0]
+	for _, row := range rows {
+		for _, v := range values {
+			q := record.Query{Scenario: s.ID, Row: row}
+			set(&q, v)
+			lines = append(lines, line{Head{fmt.Sprintf("%s/%s/%s-%g", s.ID, row, setting, v), fmt.Sprintf("%s: %s, %s %g", s.Data, titleOf(row), setting, v)}, q})
 		}
 	}
 	return lines
