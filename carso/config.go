@@ -7,6 +7,7 @@ package carso
 
 import (
 	"fmt"
+	"slices"
 
 	"carsokit/internal/nn"
 	"carsokit/models"
@@ -21,6 +22,10 @@ type Config struct {
 	Cond     int        `json:"cond"`           // K, size of the condition
 	Latent   int        `json:"latent"`         // J, size of the latent sample
 	Channels int        `json:"channels"`       // of the decoder's first map, a multiple of 8
+	// Spatial, beyond the reference, gives the decoder maps beside the condition: of each size that it goes through, the last representation used, compressed to as many
+	// channels as the decoder has there. What the condition's few numbers cannot hold of an image need not be guessed. The decoder then doubles its maps from the
+	// beginning, from a sixteenth of the image's size.
+	Spatial bool `json:"spatial,omitempty"`
 	// Direct, beyond the reference, lets the attacked image reach the decision beside its purification: the logits of each sample are averaged with those of Base
 	// on the image itself. What the purifier then learns is to correct the classifier.
 	Direct bool `json:"direct,omitempty"`
@@ -95,13 +100,51 @@ func (c Config) flattened() int {
 	return n
 }
 
+// doubles reports whether the decoder's maps double from its first one to the image, as those for 64x64 images do.
+func (c Config) doubles() bool { return c.big() || c.Spatial }
+
 // decoderSide is the side of the decoder's first map.
 func (c Config) decoderSide() int {
-	if c.big() {
-		return 4
+	if c.doubles() {
+		return c.Base.Size / 16
 	}
 	return 3
 }
+
+// skip is the representation that the decoder sees as a map behind its layer l: the last one used of the size that its map has there.
+func (c Config) skip(l int) (t models.Tap, ok bool) {
+	if !c.Spatial {
+		return t, false
+	}
+	for _, t = range slices.Backward(c.taps()) {
+		if side := c.decoderSide() << l; t.H == side && t.W == side {
+			return t, true
+		}
+	}
+	return t, false
+}
+
+// decoderInput is the number of channels that layer l of the decoder, from the first that convolves, sees.
+func (c Config) decoderInput(l int) int {
+	n := c.decoderChannels()[l-1]
+	if _, ok := c.skip(l - 1); ok {
+		n *= 2
+	}
+	return n
+}
+
+// mapValues is the length of all maps that the decoder sees together, flattened.
+func (c Config) mapValues() (n int) {
+	for l := range decoderLayers {
+		if t, ok := c.skip(l); ok {
+			n += t.H * t.W * c.decoderChannels()[l]
+		}
+	}
+	return n
+}
+
+// decoderLayers is the number of the decoder's maps.
+const decoderLayers = 5
 
 // imageCode is the length of the flattened output of the image compressor.
 func (c Config) imageCode() int { return 12 * (c.Base.Size / 4) * (c.Base.Size / 4) }
@@ -129,25 +172,36 @@ func (c Config) Parts() []Part {
 	side, ch := c.decoderSide(), c.decoderChannels()
 	decoder := nn.Linear("0.1", c.Latent+c.Cond, ch[0]*side*side, true)
 	for l := 1; l <= 4; l++ {
-		decoder = append(decoder, nn.ConvT(fmt.Sprintf("%d.0", l), ch[l-1], ch[l], 3))
+		decoder = append(decoder, nn.ConvT(fmt.Sprintf("%d.0", l), c.decoderInput(l), ch[l], 3))
 		decoder = append(decoder, nn.BN(fmt.Sprintf("%d.1", l), ch[l])...)
 	}
 	last := 2
-	if c.big() {
+	if c.doubles() {
 		last = 3
 	}
-	decoder = append(decoder, nn.ConvT("5", ch[4], 3, last),
+	decoder = append(decoder, nn.ConvT("5", c.decoderInput(5), 3, last),
 		nn.Param{Name: "5.bias", Shape: []int{3}, Kind: nn.Bias, FanIn: 3 * last * last})
 	image := append([]nn.Param{nn.Conv("0.0", 3, 6, 3)}, nn.BN("0.1", 6)...)
 	image = append(append(image, nn.Conv("1.0", 6, 12, 3)), nn.BN("1.1", 12)...)
-	return []Part{
+	parts := []Part{
 		{"repr_compressors", compressors, false},
 		{"repr_fcn_compressor", fcn(c.flattened(), c.Cond), false},
 		{"decoder", decoder, false},
+	}
+	if c.Spatial {
+		var skips []nn.Param
+		for l := range decoderLayers {
+			if t, ok := c.skip(l); ok {
+				skips = append(append(skips, nn.Conv(fmt.Sprintf("%d.0", l), t.C, ch[l], 1)), nn.BN(fmt.Sprintf("%d.1", l), ch[l])...)
+			}
+		}
+		parts = append(parts, Part{"skips", skips, false})
+	}
+	return append(parts, []Part{
 		{"input_compressor", image, true},
 		{"joint_fcn_compressor", fcn(c.imageCode()+c.Cond, c.Latent), true},
 		{"neck", append(nn.Linear("x_to_mu", c.Latent, c.Latent, true), nn.Linear("x_to_log_var", c.Latent, c.Latent, true)...), true},
-	}
+	}...)
 }
 
 // decoderChannels are those of the decoder's maps, from the first to the last hidden one.

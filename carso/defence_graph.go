@@ -10,14 +10,20 @@ import (
 
 func (d *Defence) net() net { return net{Config: d.Config, scope: d.store.RootScope()} }
 
-// Condition builds x [B,S,S,3] in [0,1] -> c [B,Cond], or [B,Cond+Classes] where the logits of the image itself take part (Config.Direct): what a decision depends on.
+// Condition builds x [B,S,S,3] in [0,1] -> c [B,K]: what a decision depends on. It is the condition, of Cond numbers; then the maps that the decoder sees
+// (Config.Spatial); then the logits of the image itself where they take part (Config.Direct).
 func (d *Defence) Condition(_ *model.Scope, x *Node) *Node {
 	logits, taps := d.Base.Graph(nn.Net{Scope: d.store.Scope(baseScope)}, x, !d.Direct)
-	c := d.net().condition(taps)
-	if d.Direct {
-		c = Concatenate([]*Node{c, logits}, -1)
+	parts := []*Node{d.net().condition(taps)}
+	for _, m := range d.net().maps(taps) {
+		if m != nil {
+			parts = append(parts, Reshape(m, m.Shape().Dimensions[0], -1))
+		}
 	}
-	return c
+	if d.Direct {
+		parts = append(parts, logits)
+	}
+	return Concatenate(parts, -1)
 }
 
 // LogitsGiven builds the rest: c and latent samples [B,N,Latent] (nil for the deterministic defence) -> [B,Classes].
@@ -34,7 +40,7 @@ func (d *Defence) MemberLogits(_ *model.Scope, cond, noise *Node) *Node {
 func (d *Defence) classify(cond, images *Node) *Node {
 	l := d.SampleLogits(images)
 	if d.Direct {
-		l = withDirect(l, SliceAxis(cond, 1, AxisRange(d.Cond)))
+		l = withDirect(l, SliceAxis(cond, 1, AxisRange(d.Cond+d.mapValues())))
 	}
 	return l
 }
@@ -54,15 +60,30 @@ func (d *Defence) Logits(scope *model.Scope, x, noise *Node) *Node {
 
 // Reconstruct decodes any number N of latent samples: c as Condition makes it, noise [B,N,Latent] or nil -> images [B,N,S,S,3] in [0,1].
 func (d *Defence) Reconstruct(cond, noise *Node) *Node {
-	cond = SliceAxis(cond, 1, AxisRange(0, d.Cond))
 	b := cond.Shape().Dimensions[0]
 	if noise == nil {
 		noise = Zeros(cond.Graph(), shapes.Make(cond.DType(), b, 1, d.Latent))
 	}
 	n := noise.Shape().Dimensions[1]
 	noise.AssertDims(b, n, d.Latent)
-	c := Reshape(BroadcastToDims(ExpandAxes(cond, 1), b, n, d.Cond), b*n, d.Cond)
-	x := Sigmoid(d.net().decode(Reshape(noise, b*n, d.Latent), c))
+	// each takes the next values of the condition and repeats them for the samples.
+	at := 0
+	each := func(dims ...int) *Node {
+		size := 1
+		for _, k := range dims {
+			size *= k
+		}
+		v := SliceAxis(cond, 1, AxisRange(at, at+size))
+		at += size
+		return Reshape(BroadcastToDims(ExpandAxes(v, 1), b, n, size), append([]int{b * n}, dims...)...)
+	}
+	c, maps := each(d.Cond), make([]*Node, decoderLayers)
+	for l := range maps {
+		if t, ok := d.skip(l); ok {
+			maps[l] = each(t.H, t.W, d.decoderChannels()[l])
+		}
+	}
+	x := Sigmoid(d.net().decode(Reshape(noise, b*n, d.Latent), c, maps))
 	return Reshape(x, b, n, d.Base.Size, d.Base.Size, 3)
 }
 

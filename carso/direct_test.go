@@ -8,6 +8,8 @@ import (
 	"carsokit/attacks"
 	"carsokit/internal/goldentest"
 	"carsokit/models"
+
+	"github.com/gomlx/compute"
 )
 
 // TestDirect: where the image takes part in the decision, each sample's logits are averaged with the classifier's own, in the defence, in its gradient and in what is
@@ -49,13 +51,7 @@ func TestDirect(t *testing.T) {
 		t.Errorf("its files say direct %v, %v", c.Direct, err)
 	}
 
-	images := attacks.Batch{X: make([]float32, n*side*side*3), Y: make([]int32, n), H: side, W: side, C: 3}
-	if err := tr.loader.Fill(0, 0, images.X, images.Y); err != nil {
-		t.Fatal(err)
-	}
-	for i := range n {
-		images.ID = append(images.ID, i)
-	}
+	images := trainingImages(t, tr)
 	oracle := func(c attacks.Classifier) *attacks.Oracle {
 		o, err := attacks.NewOracle(be, c, attacks.OracleOptions{Buckets: []int{n}, Members: 2})
 		if err != nil {
@@ -91,26 +87,7 @@ func TestDirect(t *testing.T) {
 		t.Fatalf("purified and direct logits differ by %g at most: the test sees nothing", correction)
 	}
 
-	// Hidden in a struct, the defence is a plain classifier, whose every draw is led back through everything.
-	whole := struct{ attacks.Classifier }{d}
-	gradient := func(c attacks.Classifier) []float32 {
-		g, err := oracle(c).Gradient(t.Context(), attacks.CE, images, 3, 2, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return g.G
-	}
-	var largest float64
-	want := gradient(whole)
-	for _, g := range want {
-		largest = max(largest, math.Abs(float64(g)))
-	}
-	for i, g := range gradient(d) {
-		// Sums in another order: five digits of the largest.
-		if math.Abs(float64(g-want[i])) > 1e-5*largest {
-			t.Fatalf("entry %d of the staged gradient is %g, of the whole %g, largest %g", i, g, want[i], largest)
-		}
-	}
+	sameStaged(t, be, d, images)
 
 	// The class loss is that of both: at any rate not the classifier's own.
 	own := 0.0
@@ -133,6 +110,48 @@ func TestDirect(t *testing.T) {
 	bad.Final.Classes = 100
 	if err := bad.Validate(); err == nil || !strings.Contains(err.Error(), "direct averages logits of 10 and of 100 classes") {
 		t.Errorf("classifiers of different classes: %v", err)
+	}
+}
+
+// trainingImages are the first batch of a run.
+func trainingImages(t *testing.T, tr *Trainer) attacks.Batch {
+	t.Helper()
+	n, side := tr.Recipe.Batch, tr.Recipe.Config.Base.Size
+	b := attacks.Batch{X: make([]float32, n*side*side*3), Y: make([]int32, n), H: side, W: side, C: 3}
+	if err := tr.loader.Fill(0, 0, b.X, b.Y); err != nil {
+		t.Fatal(err)
+	}
+	for i := range n {
+		b.ID = append(b.ID, i)
+	}
+	return b
+}
+
+// sameStaged compares the gradient that is led back through the condition once, for all draws, two samples at a time, with that of every draw through everything.
+func sameStaged(t *testing.T, be compute.Backend, d *Defence, images attacks.Batch) {
+	t.Helper()
+	gradient := func(naive bool) []float32 {
+		o, err := attacks.NewOracle(be, d, attacks.OracleOptions{Buckets: []int{images.Len()}, Members: 2, Naive: naive})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer o.Close()
+		g, err := o.Gradient(t.Context(), attacks.CE, images, 3, 2, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return g.G
+	}
+	var largest float64
+	want := gradient(true)
+	for _, g := range want {
+		largest = max(largest, math.Abs(float64(g)))
+	}
+	for i, g := range gradient(false) {
+		// Sums in another order: five digits of the largest.
+		if math.Abs(float64(g-want[i])) > 1e-5*largest {
+			t.Fatalf("entry %d of the staged gradient is %g, of the whole %g, largest %g", i, g, want[i], largest)
+		}
 	}
 }
 

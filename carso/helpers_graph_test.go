@@ -54,3 +54,10 @@ func finalGraph(d *Defence, c *models.Classifier, scope *model.Scope, x, z *Node
 	images := d.Reconstruct(d.Condition(scope, x), z)
 	return []*Node{d.Logits(scope, x, z), c.Logits(scope, Squeeze(images, 1), nil)}
 }
+
+// withoutMaps returns the reconstructions at z = 0, and those with zeros where the maps are.
+func withoutMaps(d *Defence, x *Node) []*Node {
+	c := d.Condition(nil, x)
+	bare := Concatenate([]*Node{SliceAxis(c, 1, AxisRange(0, d.Cond)), ZerosLike(SliceAxis(c, 1, AxisRange(d.Cond)))}, 1)
+	return []*Node{d.Reconstruct(c, nil), d.Reconstruct(bare, nil)}
+}

@@ -51,6 +51,21 @@ func (n net) compress(taps []*Node) *Node {
 	return Concatenate(flat, 1)
 }
 
+// maps compresses the representations that the decoder sees as maps, by its layers: nil where it sees none, else [B,side,side,channels].
+func (n net) maps(taps []*Node) []*Node {
+	at := map[string]*Node{}
+	for i, t := range n.Base.Taps() {
+		at[t.Name] = taps[i]
+	}
+	maps := make([]*Node, decoderLayers)
+	for l := range maps {
+		if t, ok := n.skip(l); ok {
+			maps[l] = convBlock(n.part("skips"), at[t.Name], fmt.Sprintf("%d.", l), 1, 0)
+		}
+	}
+	return maps
+}
+
 // condition maps the representations to the condition [B,Cond].
 func (n net) condition(taps []*Node) *Node {
 	return fcn(n.part("repr_fcn_compressor"), n.compress(taps))
@@ -66,18 +81,25 @@ func (n net) encode(x, cond *Node) (mu, logvar *Node) {
 	return neck.Linear(h, "x_to_mu", true), neck.Linear(h, "x_to_log_var", true)
 }
 
-// decode maps latent samples z [M,Latent] and conditions [M,Cond] to images before the final sigmoid, [M,S,S,3].
-func (n net) decode(z, cond *Node) *Node {
+// decode maps latent samples z [M,Latent], conditions [M,Cond] and maps as maps makes them, of M images, to images before the final sigmoid, [M,S,S,3].
+func (n net) decode(z, cond *Node, maps []*Node) *Node {
 	p := n.part("decoder")
 	side, outPad := n.decoderSide(), 0
-	if n.big() {
+	if n.doubles() {
 		outPad = 1
+	}
+	see := func(h *Node, l int) *Node {
+		if maps[l] == nil {
+			return h
+		}
+		return Concatenate([]*Node{h, maps[l]}, -1)
 	}
 	h := nn.LeakyReLU(p.Linear(Concatenate([]*Node{z, cond}, 1), "0.1", true))
 	h = TransposeAllAxes(Reshape(h, -1, n.Channels, side, side), 0, 2, 3, 1) // the linear layer's rows are in (C,H,W) order
-	for l := 1; l <= 4; l++ {
+	h = see(h, 0)
+	for l := 1; l < decoderLayers; l++ {
 		h = p.ConvTranspose(h, fmt.Sprintf("%d.0", l), 2, outPad)
-		h = nn.LeakyReLU(p.BatchNorm(h, fmt.Sprintf("%d.1", l), momentum))
+		h = see(nn.LeakyReLU(p.BatchNorm(h, fmt.Sprintf("%d.1", l), momentum)), l)
 	}
 	h = p.ConvTranspose(h, "5", 1, 0)
 	return Add(h, Reshape(p.Var(h, "5.bias"), 1, 1, 1, 3))

@@ -35,12 +35,19 @@ type ownTraining struct {
 }
 
 // ownTrainings lists them. e2e: every image is attacked by one step through the whole defence, at the bound that is evaluated, and what is learnt is to be classified rightly
-// beside being like the image. The others are SmallRecipe in a third of its time, with one thing changed from short: the share of adversaries, or the representations,
+// beside being like the image. spatial: the same from the beginning, with more weight on the decision, for a decoder that sees maps. The others are SmallRecipe in a third of its time, with one thing changed from short: the share of adversaries, or the representations,
 // which are those of one of the classifier's groups.
 func ownTrainings() []ownTraining {
-	all := []ownTraining{{"e2e", true, func(r *Recipe) {
-		r.EndToEnd, r.EpsMultiplier, r.Fraction, r.ClassLoss, r.Crop, r.Flip = 1, 1, 1, 200, 4, true
-	}}}
+	endToEnd := func(r *Recipe, classLoss float64) {
+		r.EndToEnd, r.EpsMultiplier, r.Fraction, r.ClassLoss, r.Crop, r.Flip = 1, 1, 1, classLoss, 4, true
+	}
+	all := []ownTraining{
+		{"e2e", true, func(r *Recipe) { endToEnd(r, 200) }},
+		{"spatial", false, func(r *Recipe) {
+			endToEnd(r, 1000)
+			r.Config.Spatial, r.Config.Taps, r.Config.Channels = true, lastConvolutions(r.Config), 64
+		}},
+	}
 	short := func(name string, change func(*Recipe)) {
 		all = append(all, ownTraining{name, false, func(r *Recipe) {
 			r.Epochs, r.ScheduleEvery = 2, max(optim.Reference.Unrectified(), r.ScheduleEvery/3)

@@ -33,16 +33,22 @@ func (n net) forward(attacked, noise, prior *Node) pass {
 	for i := range taps {
 		taps[i] = StopGradient(taps[i])
 	}
-	cond := n.condition(taps)
+	cond, maps := n.condition(taps), n.maps(taps)
 	p.mu, p.logvar = n.encode(attacked, cond)
 	z := Add(p.mu, Mul(noise, Exp(MulScalar(p.logvar, 0.5))))
 	if prior == nil {
-		p.decoded = n.decode(z, cond)
+		p.decoded = n.decode(z, cond, maps)
 		return p
 	}
 	// Decoded in one go, so that BatchNorm's statistics are moved once, by samples of both.
 	b := cond.Shape().Dimensions[0]
-	both := n.decode(Concatenate([]*Node{z, prior}, 0), Concatenate([]*Node{cond, cond}, 0))
+	twice := func(x *Node) *Node { return Concatenate([]*Node{x, x}, 0) }
+	for l, m := range maps {
+		if m != nil {
+			maps[l] = twice(m)
+		}
+	}
+	both := n.decode(Concatenate([]*Node{z, prior}, 0), twice(cond), maps)
 	p.decoded, p.sampled = SliceAxis(both, 0, AxisRange(0, b)), SliceAxis(both, 0, AxisRange(b))
 	return p
 }

@@ -56,9 +56,9 @@ func remedy(file string) string {
 	return ""
 }
 
-// isPart says whether a file is one of the three of a purifier. The stem of one may begin the stem of another.
+// isPart says whether a file is one of those of a purifier. The stem of one may begin the stem of another.
 func isPart(file, stem string) bool {
-	for _, part := range (Config{Base: models.CIFAR10WRN(10, 1)}).Parts() { // their names are those around any classifier
+	for _, part := range (Config{Base: models.CIFAR10WRN(10, 1), Spatial: true}).Parts() { // their names are those around any classifier
 		if !part.TrainOnly && file == PartFile(stem, part.Name) {
 			return true
 		}

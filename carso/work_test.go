@@ -23,6 +23,8 @@ func TestWork(t *testing.T) {
 		{Base: models.CIFAR10WRN(10, 1), Final: models.CIFAR10WRN(16, 1), Cond: 16, Latent: 8, Channels: 16},
 		{Base: models.TinyImageNetWRN(10, 1), Final: models.TinyImageNetWRN(10, 1), Cond: 24, Latent: 8, Channels: 8},
 		{Base: models.CIFAR10WRN(10, 1), Final: models.CIFAR10WRN(10, 1), Cond: 16, Latent: 8, Channels: 16, Direct: true, Taps: []string{"layer.0.block.0.conv_1"}},
+		{Base: models.CIFAR10WRN(10, 2), Final: models.CIFAR10WRN(10, 1), Cond: 16, Latent: 8, Channels: 16, Spatial: true, Direct: true},
+		{Base: models.TinyImageNetWRN(10, 1), Final: models.TinyImageNetWRN(10, 1), Cond: 24, Latent: 8, Channels: 8, Spatial: true},
 		{Base: strided, Final: strided, Cond: 24, Latent: 8, Channels: 8, Taps: []string{"layer.0.block.0.conv_1"}},
 	} {
 		store := model.NewStore()

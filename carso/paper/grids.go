@@ -168,7 +168,9 @@ func purifiers() []line {
 		}
 	}
 	add(a.ID, "trained as in the paper")
-	add(a.ID+"_"+trainings[0].suffix, trainings[0].what)
+	for _, o := range trainings[:2] {
+		add(a.ID+"_"+o.suffix, o.what)
+	}
 	return lines
 }
 

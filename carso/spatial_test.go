@@ -1,0 +1,84 @@
+package carso
+
+import (
+	"math"
+	"testing"
+
+	"carsokit/internal/goldentest"
+	"carsokit/models"
+
+	"github.com/gomlx/gomlx/core/tensors"
+	"github.com/gomlx/gomlx/ml/model"
+)
+
+// TestSpatial: where the decoder sees maps, they reach its images, all draws share them, and the files of a run open as the defence that it trained.
+func TestSpatial(t *testing.T) {
+	be := goldentest.Backend(t)
+	base := models.CIFAR10WRN(10, 1)
+	const n = 8
+	set, file := noise(t, base, n)
+	r, err := SmallRecipe("cifar10", "tiny", base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Epochs, r.Batch, r.HeldOut, r.Fraction, r.ScheduleEvery, r.ClassLoss = 12, n, 0, 0, 5, 10
+	r.Config.Spatial, r.Config.Taps = true, lastConvolutions(r.Config)
+	tr, err := NewTrainer(be, r, set, file, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, last := Losses{}, Losses{}
+	for tr.Step() < tr.Total() {
+		if last, err = tr.Advance(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if tr.Step() == 1 {
+			first = last
+		}
+	}
+	if !(last.BCE < first.BCE) {
+		t.Errorf("reconstruction loss %g after %d steps on one batch, %g before", last.BCE, tr.Total(), first.BCE)
+	}
+	state, files := t.TempDir(), t.TempDir()
+	if err := tr.Save(state); err != nil {
+		t.Fatal(err)
+	}
+	if err := ExportState(state, files, "p", false); err != nil {
+		t.Fatal(err)
+	}
+	cfg, _, err := purifierConfig("p", Folder(files))
+	if err != nil || !cfg.Spatial {
+		t.Fatalf("its files say spatial %v, %v", cfg.Spatial, err)
+	}
+	store := model.NewStore()
+	if err := LoadBase(store, cfg.Base, file); err != nil {
+		t.Fatal(err)
+	}
+	if err := LoadPurifier(store, cfg, "p", Folder(files)); err != nil {
+		t.Fatal(err)
+	}
+	d, err := NewDefence(store, cfg, 5, LogSum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	images := trainingImages(t, tr)
+	sameStaged(t, be, d, images)
+
+	// Reconstructions with the maps, and with zeros in their place.
+	e, err := model.NewExec(be, store, func(_ *model.Scope, x *node) []*node { return withoutMaps(d, x) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := e.Call(tensors.FromFlatDataAndDimensions(images.X, n, 32, 32, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	full, bare := tensors.MustCopyFlatData[float32](out[0]), tensors.MustCopyFlatData[float32](out[1])
+	var moved float64
+	for i := range full {
+		moved = max(moved, math.Abs(float64(full[i]-bare[i])))
+	}
+	if moved < 1e-2 {
+		t.Errorf("without its maps the decoder's images differ by %g at most", moved)
+	}
+}
