@@ -51,9 +51,6 @@ func Variants() []Scenario {
 			}
 			id := s.ID + v.suffix
 			n := Scenario{ID: id, Data: s.Data, Dataset: s.Dataset, Classifier: v.f, Final: v.g, Missing: s.Missing}
-			if s.ID == "b" && v.g == plain {
-				n.Missing = fmt.Sprintf("no weights: %s needs a small plain classifier, which the kit does not ship; carso train classifier -scenario b -plain makes it in minutes", id)
-			}
 			if n.Missing == "" && v.purifier != "" {
 				n.Missing = fmt.Sprintf("no weights: %s needs a small purifier trained around %s, which the kit does not ship; at the paper's scale: %s", id, v.purifier, gets(id))
 			}
