@@ -9,11 +9,13 @@ import (
 	"carsokit/carso/paper"
 	"carsokit/data"
 	"carsokit/internal/xlaenv"
+
+	"github.com/gomlx/compute"
 )
 
-// BenchmarkGradient is one input gradient of 32 images, one draw, on the weights that ship: what attacks consist of. GFLOP/s are the operations of Work, which
-// leaves out products with zeros.
-func BenchmarkGradient(b *testing.B) {
+// benchmarked is what the benchmarks run on.
+func benchmarked(b *testing.B) (compute.Backend, *data.Set) {
+	b.Helper()
 	be, err := xlaenv.Backend()
 	if err != nil {
 		b.Fatal(err)
@@ -22,18 +24,32 @@ func BenchmarkGradient(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	return be, set
+}
+
+// shippedOutput opens an output of a row of scenario a, with N samples or, for 0, the row's own number.
+func shippedOutput(tb testing.TB, be compute.Backend, set *data.Set, row, output string, samples int) (System, attacks.Classifier) {
+	tb.Helper()
+	job, err := NewJob(be, Question{Scenario: "a", Row: row, Column: "clean", Scale: "tiny", Samples: samples}, set)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	c, err := job.System.Output(output)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return job.System, c
+}
+
+// BenchmarkGradient is one input gradient of 32 images, one draw, on the weights that ship: what attacks consist of. GFLOP/s are the operations of Work, which
+// leaves out products with zeros.
+func BenchmarkGradient(b *testing.B) {
+	be, set := benchmarked(b)
 	const n = 32
 	images := (&Lab{Set: set}).Batch(n)
 	for _, s := range [][2]string{{"classifier", Classifier}, {"carso-honest", "log-sum"}} {
 		b.Run(s[0], func(b *testing.B) {
-			job, err := NewJob(be, Question{Scenario: "a", Row: s[0], Column: "clean", Scale: "tiny"}, set)
-			if err != nil {
-				b.Fatal(err)
-			}
-			c, err := job.System.Output(s[1])
-			if err != nil {
-				b.Fatal(err)
-			}
+			system, c := shippedOutput(b, be, set, s[0], s[1], 0)
 			o, err := attacks.NewOracle(be, c, attacks.OracleOptions{Buckets: []int{n}})
 			if err != nil {
 				b.Fatal(err)
@@ -48,7 +64,7 @@ func BenchmarkGradient(b *testing.B) {
 			for b.Loop() {
 				gradient()
 			}
-			b.ReportMetric(n*job.System.Work(s[1]).Gradient(1)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
+			b.ReportMetric(n*system.Work(s[1]).Gradient(1)*float64(b.N)/b.Elapsed().Seconds()/1e9, "GFLOP/s")
 		})
 	}
 }
@@ -56,23 +72,9 @@ func BenchmarkGradient(b *testing.B) {
 // BenchmarkRand is a whole evaluation by AutoAttack rand at the length of scale small, through the paper's aggregation, on the first 100 test images: by the kit's procedure, and by
 // the reference's, which leads every draw of every image through everything, with the same compiled parts. Both must leave the same images.
 func BenchmarkRand(b *testing.B) {
-	be, err := xlaenv.Backend()
-	if err != nil {
-		b.Fatal(err)
-	}
-	set, err := data.Sample()
-	if err != nil {
-		b.Fatal(err)
-	}
+	be, set := benchmarked(b)
 	const n, eps = 100, 8. / 255
-	job, err := NewJob(be, Question{Scenario: "a", Row: "carso-paper", Column: "clean", Scale: "tiny"}, set)
-	if err != nil {
-		b.Fatal(err)
-	}
-	c, err := job.System.Output("peel-reference")
-	if err != nil {
-		b.Fatal(err)
-	}
+	_, c := shippedOutput(b, be, set, "carso-paper", "peel-reference", 0)
 	scale, err := paper.FindScale("small")
 	if err != nil {
 		b.Fatal(err)
@@ -112,27 +114,13 @@ func BenchmarkRand(b *testing.B) {
 
 // BenchmarkScaling is a gradient of the shipped CARSO over each of its numbers: samples, draws and images, the other two being 8, 1 and 8.
 func BenchmarkScaling(b *testing.B) {
-	be, err := xlaenv.Backend()
-	if err != nil {
-		b.Fatal(err)
-	}
-	set, err := data.Sample()
-	if err != nil {
-		b.Fatal(err)
-	}
+	be, set := benchmarked(b)
 	for _, what := range []string{"samples", "draws", "images"} {
 		for _, k := range []int{1, 2, 4, 8, 16, 32} {
 			b.Run(fmt.Sprintf("%s/%d", what, k), func(b *testing.B) {
 				numbers := map[string]int{"samples": 8, "draws": 1, "images": 8}
 				numbers[what] = k
-				job, err := NewJob(be, Question{Scenario: "a", Row: "carso-honest", Column: "clean", Scale: "tiny", Samples: numbers["samples"]}, set)
-				if err != nil {
-					b.Fatal(err)
-				}
-				c, err := job.System.Output("log-sum")
-				if err != nil {
-					b.Fatal(err)
-				}
+				_, c := shippedOutput(b, be, set, "carso-honest", "log-sum", numbers["samples"])
 				o, err := attacks.NewOracle(be, c, attacks.OracleOptions{Buckets: []int{16, 8, 4, 2, 1}})
 				if err != nil {
 					b.Fatal(err)

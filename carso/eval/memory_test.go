@@ -90,14 +90,7 @@ func TestMemoryAtAnySetting(t *testing.T) {
 		samples := upTo(256)
 		images := upTo(min(64, 1200/samples))
 		draws := upTo(min(100, 1200/samples/images))
-		job, err := NewJob(be, Question{Scenario: "a", Row: "carso-honest", Column: "clean", Scale: "tiny", Samples: samples}, set)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := job.System.Output("log-sum")
-		if err != nil {
-			t.Fatal(err)
-		}
+		_, c := shippedOutput(t, be, set, "carso-honest", "log-sum", samples)
 		o, err := attacks.NewOracle(be, c, attacks.OracleOptions{Buckets: []int{16}})
 		if err != nil {
 			t.Fatal(err)
