@@ -14,7 +14,7 @@ func (l layer) forward(x, w *Node) *Node {
 	if l.k == 2 {
 		return Conv2x2(x, w, l.lo, l.hi)
 	}
-	return convolve(x, w, l.stride, l.lo, l.hi)
+	return convolve(x, w, l.stride, l.lo, l.hi, false)
 }
 
 // input leads v back to the input, kernel to the weights, from x. What v would be multiplied with is not computed.

@@ -46,7 +46,7 @@ func (n Net) Conv(x *Node, name string, stride, lo, hi int) *Node {
 	if w.Shape().Dimensions[0]%2 == 0 {
 		panic(errors.Errorf("convolution %q: even kernel %s", name, w.Shape()))
 	}
-	return convolve(x, w, stride, lo, hi)
+	return convolve(x, w, stride, lo, hi, n.Train)
 }
 
 // Linear is x·W^T (+ bias), x [B,in] -> [B,out], with PyTorch's [out,in] weight.
