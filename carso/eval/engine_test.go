@@ -28,6 +28,7 @@ import (
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
 	"carsokit/data"
+	"carsokit/internal/xlaenv"
 	"carsokit/models"
 
 	"github.com/gomlx/compute"
@@ -64,7 +65,7 @@ func toyJob(t testing.TB, n int) (Job, *atomic.Int32) {
 }
 
 // goBackend is shared: the toy's weights stay on it.
-var goBackend = sync.OnceValues(func() (compute.Backend, error) { return compute.NewWithConfig("go") })
+var goBackend = sync.OnceValues(func() (compute.Backend, error) { return xlaenv.Open(xlaenv.Go) })
 
 // evaluate runs the toy job into a folder.
 func evaluate(ctx context.Context, job Job, dir string, o Options) (record.Run, error) {

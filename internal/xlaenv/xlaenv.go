@@ -79,5 +79,5 @@ func Backend() (b compute.Backend, err error) {
 			b, err = nil, fmt.Errorf("opening backend %q (from %s): %w; %s, or set %s=go", c.Config, c.Source, err, setup.Remedy, compute.ConfigEnvVar)
 		}
 	}()
-	return compute.NewWithConfig(c.Config)
+	return Open(c.Config)
 }
