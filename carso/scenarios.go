@@ -271,7 +271,7 @@ func SmallRecipe(dataset, scale string, base models.WRN) (Recipe, error) {
 		r.Config.Taps, r.Config.Cond, r.Config.Channels = lastConvolutions(r.Config), 96, 64
 		r.Epochs, r.ScheduleEvery, r.Fraction, r.EpsMultiplier = 5, 10, 0.15, EpsMultiplier(base.Std)
 	case "tinyimagenet":
-		r.Config.Taps, r.Config.Channels = lastConvolutions(r.Config), 80
+		r.Config.Taps, r.Config.Cond, r.Config.Channels = lastConvolutions(r.Config), 96, 64
 		r.Epochs, r.Batch, r.ScheduleEvery, r.Fraction, r.EpsMultiplier = 2, 64, 16, 0.01, EpsMultiplier(base.Std)
 	default:
 		return Recipe{}, fmt.Errorf("no purifier recipe for data set %q: there are those of cifar10, cifar100 and tinyimagenet", dataset)

@@ -99,7 +99,8 @@ def run(path, out, args):
         if pages.ECHARTS in o.get("data", {}) and "image/png" not in o.data:
             failures[None] = "A chart has no picture: is ECharts installed?"
     out.parent.mkdir(parents=True, exist_ok=True)
-    nbformat.write(nb, out)
+    # A chart's numbers stand on lines of their own, where indentation is a third of the file. No string of JSON holds a line's end.
+    out.write_text(re.sub(r"^ +", "", nbformat.writes(nb), flags=re.M) + "\n", encoding="utf8")
     if args.html:
         write_html(nb, out.with_suffix(".html"))
     for i, text in failures.items():
