@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help quickstart lab notebooks book test parity verify-numbers soak slurm lint fmt bench microbench
+.PHONY: help quickstart lab notebooks book test parity verify-numbers soak slurm lint fmt bench compile-times microbench
 
 SETUP := internal/setup/setup.sh
 # The settings that set-up wrote (the backend, where ECharts is), or GoMLX's backend in pure Go.
@@ -77,6 +77,12 @@ bench: ## time operations beside PyTorch, in pairs (BENCH="-compile -rounds 11")
 	@[ -x build/bench-venv/bin/python ] || python3 -m venv build/bench-venv
 	@build/bench-venv/bin/python -c 'import torch' 2>/dev/null || build/bench-venv/bin/pip install --quiet torch numpy
 	@$(ENV) go run ./cmd/carso bench $(BENCH)
+
+compile-times: ## run the tests and say how long their graphs took to compile, by package
+	@$(SETUP) base
+	@mkdir -p build && rm -f build/compiles.tsv
+	@$(ENV) CARSO_COMPILES="$(CURDIR)/build/compiles.tsv" go test -count=1 -timeout 60m $(PKG)
+	@awk -F '\t' '{ s[$$3] += $$1; n[$$3]++; all += $$1 } END { for (p in s) printf "%8.1f s  %4d graphs  %s\n", s[p], n[p], p; printf "%8.1f s  %4d graphs\n", all, NR }' build/compiles.tsv | sort -rn
 
 microbench: ## Go's benchmarks (PKG=./internal/rng for one package)
 	@$(SETUP) base

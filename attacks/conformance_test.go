@@ -2,6 +2,7 @@ package attacks_test
 
 import (
 	"os"
+	"slices"
 	"testing"
 
 	"github.com/gomlx/compute"
@@ -11,15 +12,23 @@ import (
 	"carsokit/internal/xlaenv"
 )
 
-var backend compute.Backend
+// Toys run on the backend in pure Go, where their many small graphs are ready at once; networks on that of the environment, XLA where it is set up.
+var backend, compiling compute.Backend
 
 func TestMain(m *testing.M) {
-	be, err := xlaenv.Backend()
+	var err error
+	if backend, err = xlaenv.Open(xlaenv.Go); err == nil {
+		compiling, err = xlaenv.Backend()
+	}
 	if err != nil {
 		panic(err)
 	}
-	backend = be
 	os.Exit(m.Run())
 }
 
 func TestCatalogConforms(t *testing.T) { attacktest.Conformance(t, backend, attacks.Catalog()...) }
+
+func TestConformsCompiled(t *testing.T) {
+	i := slices.IndexFunc(attacks.Catalog(), func(p attacks.Preset) bool { return p.Name == "autoattack-rand" })
+	attacktest.Conformance(t, compiling, attacks.Catalog()[i])
+}

@@ -88,7 +88,7 @@ func (d *defended) oracle(t testing.TB, output carso.Aggregation) *attacks.Oracl
 	if err != nil {
 		t.Fatal(err)
 	}
-	return oracle(t, c, attacks.OracleOptions{Buckets: []int{d.b.Len()}, Random: d.random, Members: d.atOnce})
+	return compiled(t, c, attacks.OracleOptions{Buckets: []int{d.b.Len()}, Random: d.random, Members: d.atOnce})
 }
 
 // recorded are start points and noise, [draw*images+image], of the reference's runs.

@@ -97,7 +97,7 @@ func reference(t testing.TB) (f *goldentest.Fixture, o *attacks.Oracle, all, ite
 	f = goldentest.Open(t, "attacks")
 	c, all := network(t, f)
 	starts, n := noise(f, "images")
-	return f, oracle(t, c, attacks.OracleOptions{Buckets: []int{50, 16}, Random: starts}), all, all.Pick(upTo(n))
+	return f, compiled(t, c, attacks.OracleOptions{Buckets: []int{50, 16}, Random: starts}), all, all.Pick(upTo(n))
 }
 
 func near(t *testing.T, what string, got, want []float32, absolute, relative float64) {
@@ -458,7 +458,7 @@ func TestGoldenAutoAttackRand(t *testing.T) {
 	c, b := network(t, f)
 	_, shape := f.Ints("autoattack", "rand.robust")
 	eps := fixtureEps(f)
-	o := oracle(t, c, attacks.OracleOptions{})
+	o := compiled(t, c, attacks.OracleOptions{})
 	out, err := attacks.AutoAttackRand(eps).On(o, "logits").Run(context.Background(), b.Pick(upTo(shape[0])), 1)
 	if err != nil {
 		t.Fatal(err)
@@ -480,7 +480,7 @@ func TestGoldenAutoAttackStandard(t *testing.T) {
 	f := goldentest.Open(t, "attacks")
 	c, b := network(t, f)
 	_, shape := f.Ints("autoattack", "standard.robust")
-	o := oracle(t, c, attacks.OracleOptions{})
+	o := compiled(t, c, attacks.OracleOptions{})
 	out, err := attacks.AutoAttackStandard(fixtureEps(f)).On(o, "logits").Run(context.Background(), b.Pick(upTo(shape[0])), 1)
 	if err != nil {
 		t.Fatal(err)

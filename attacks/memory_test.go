@@ -94,9 +94,9 @@ func TestEnsembleInParts(t *testing.T) {
 	c := crowd{newBlurry(t), 7}
 	b := c.images(5)
 	target := []int32{3, 2, 1, 0, 3}
-	whole := oracle(t, c, attacks.OracleOptions{Buckets: []int{4}})
+	whole := compiled(t, c, attacks.OracleOptions{Buckets: []int{4}})
 	for _, members := range []int{1, 3} {
-		parts := oracle(t, c, attacks.OracleOptions{Buckets: []int{4}, Members: members})
+		parts := compiled(t, c, attacks.OracleOptions{Buckets: []int{4}, Members: members})
 		one, err := whole.Logits(context.Background(), b, 3, 2)
 		if err != nil {
 			t.Fatal(err)
@@ -129,7 +129,7 @@ func TestEnsembleInParts(t *testing.T) {
 			}
 		}
 	}
-	if _, err := attacks.NewOracle(backend, c, attacks.OracleOptions{Members: -1}); err == nil {
+	if _, err := attacks.NewOracle(compiling, c, attacks.OracleOptions{Members: -1}); err == nil {
 		t.Error("-1 members at once were accepted")
 	}
 }
@@ -163,7 +163,7 @@ func TestMemoryIsStable(t *testing.T) {
 	goldentest.Slow(t)
 	const batch, slack = 64, 40 << 20 // XLA's and Go's heaps breathe by tens of MB; the growth looked for is ten times that
 	c := newBlurry(t)
-	o := oracle(t, c, attacks.OracleOptions{Buckets: []int{batch}})
+	o := compiled(t, c, attacks.OracleOptions{Buckets: []int{batch}})
 	ctx := context.Background()
 	defer debug.SetGCPercent(debug.SetGCPercent(20))
 	pgd := func(images attacks.Batch, steps, eot int) func() {
@@ -210,7 +210,7 @@ func TestMemoryIsStable(t *testing.T) {
 	t.Run("members", func(t *testing.T) {
 		// 128 members at once would be 16 x 128 maps of 64 kB and their gradients: a quarter of a GB.
 		used := func(n int) int {
-			o := oracle(t, crowd{c, n}, attacks.OracleOptions{Buckets: []int{16}, Members: 8})
+			o := compiled(t, crowd{c, n}, attacks.OracleOptions{Buckets: []int{16}, Members: 8})
 			b := c.images(16)
 			run := func() {
 				if _, err := o.Gradient(ctx, attacks.CE, b, 1, 2, nil); err != nil {

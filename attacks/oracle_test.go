@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gomlx/compute"
 	. "github.com/gomlx/gomlx/core/graph"
 	"github.com/gomlx/gomlx/ml/model"
 
@@ -40,7 +41,17 @@ func (c stages) LogitsGiven(_ *model.Scope, cond, noise *Node) *Node {
 
 func oracle(t testing.TB, c attacks.Classifier, opt attacks.OracleOptions) *attacks.Oracle {
 	t.Helper()
-	o, err := attacks.NewOracle(backend, c, opt)
+	return oracleOn(t, backend, c, opt)
+}
+
+func compiled(t testing.TB, c attacks.Classifier, opt attacks.OracleOptions) *attacks.Oracle {
+	t.Helper()
+	return oracleOn(t, compiling, c, opt)
+}
+
+func oracleOn(t testing.TB, be compute.Backend, c attacks.Classifier, opt attacks.OracleOptions) *attacks.Oracle {
+	t.Helper()
+	o, err := attacks.NewOracle(be, c, opt)
 	if err != nil {
 		t.Fatal(err)
 	}

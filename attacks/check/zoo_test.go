@@ -16,9 +16,11 @@ import (
 	"carsokit/internal/xlaenv"
 )
 
+// The zoo is of toys: in pure Go their many small graphs are ready at once.
 var backend compute.Backend
 
 func TestMain(m *testing.M) {
+	os.Setenv(compute.ConfigEnvVar, xlaenv.Go) // GoMLX keeps the state of random numbers on the backend of the environment
 	be, err := xlaenv.Backend()
 	if err != nil {
 		panic(err)
