@@ -15,7 +15,7 @@ import (
 // TestDirect: where the image takes part in the decision, each sample's logits are averaged with the classifier's own, in the defence, in its gradient and in what is
 // learnt; the weight files say so; and it can start at a purifier without it.
 func TestDirect(t *testing.T) {
-	be := goldentest.Backend(t)
+	be := goldentest.Go(t)
 	base := models.CIFAR10WRN(10, 1)
 	const n, side = 16, 32
 	set, file := noise(t, base, n)

@@ -13,7 +13,7 @@ import (
 
 // TestSpatial: where the decoder sees maps, they reach its images, all draws share them, and the files of a run open as the defence that it trained.
 func TestSpatial(t *testing.T) {
-	be := goldentest.Backend(t)
+	be := goldentest.Go(t)
 	base := models.CIFAR10WRN(10, 1)
 	const n = 8
 	set, file := noise(t, base, n)

@@ -13,7 +13,7 @@ import (
 // TestStart: a run that starts at a purifier has that purifier's weights, current and averaged, says so in its state, and refuses one that does not belong to it.
 // It continues without the files that it started at being others.
 func TestStart(t *testing.T) {
-	be := goldentest.Backend(t)
+	be := goldentest.Go(t)
 	base := models.CIFAR10WRN(10, 1)
 	set, file := noise(t, base, 16)
 	r, err := SmallRecipe("cifar10", "tiny", base)

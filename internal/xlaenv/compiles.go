@@ -4,18 +4,20 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/gomlx/compute"
 )
 
-// CompilesVar names a file to which every graph that is compiled appends a line: the seconds it took, the backend, the program and the graph, between tabs.
+// CompilesVar names a file to which every graph that XLA compiles appends a line: the seconds it took, the backend, the program and the graph, between tabs. The
+// backend in pure Go has nothing to compile.
 const CompilesVar = "CARSO_COMPILES"
 
 // Open opens a backend by its configuration.
 func Open(config string) (compute.Backend, error) {
 	b, err := compute.NewWithConfig(config)
-	if file := os.Getenv(CompilesVar); file != "" && err == nil {
+	if file := os.Getenv(CompilesVar); file != "" && err == nil && strings.HasPrefix(config, "xla") {
 		b = timedBackend{b, file}
 	}
 	return b, err
