@@ -82,7 +82,7 @@ compile-times: ## run the tests and say how long their graphs took to compile, b
 	@$(SETUP) base
 	@mkdir -p build && rm -f build/compiles.tsv
 	@$(ENV) CARSO_COMPILES="$(CURDIR)/build/compiles.tsv" go test -count=1 -timeout 60m $(PKG)
-	@awk -F '\t' '{ s[$$3] += $$1; n[$$3]++; all += $$1 } END { for (p in s) printf "%8.1f s  %4d graphs  %s\n", s[p], n[p], p; printf "%8.1f s  %4d graphs\n", all, NR }' build/compiles.tsv | sort -rn
+	@awk -F '\t' '{ s[$$2] += $$1; n[$$2]++; all += $$1 } END { for (p in s) printf "%8.1f s  %4d graphs  %s\n", s[p], n[p], p; printf "%8.1f s  %4d graphs\n", all, NR }' build/compiles.tsv | sort -rn
 
 microbench: ## Go's benchmarks (PKG=./internal/rng for one package)
 	@$(SETUP) base

@@ -16,6 +16,7 @@ require (
 	github.com/pkg/errors v0.9.1
 	golang.org/x/image v0.38.0
 	golang.org/x/sync v0.20.0
+	k8s.io/klog/v2 v2.140.0
 )
 
 tool github.com/janpfeifer/gonb
@@ -59,5 +60,4 @@ require (
 	golang.org/x/term v0.40.0 // indirect
 	golang.org/x/text v0.35.0 // indirect
 	google.golang.org/protobuf v1.36.11 // indirect
-	k8s.io/klog/v2 v2.140.0 // indirect
 )

@@ -17,7 +17,7 @@ var backend, compiling compute.Backend
 
 func TestMain(m *testing.M) {
 	var err error
-	if backend, err = xlaenv.Open(xlaenv.Go); err == nil {
+	if backend, err = compute.NewWithConfig(xlaenv.Go); err == nil {
 		compiling, err = xlaenv.Backend()
 	}
 	if err != nil {

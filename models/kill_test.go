@@ -19,6 +19,8 @@ import (
 	"carsokit/checkpoints"
 	"carsokit/internal/training"
 	"carsokit/internal/xlaenv"
+
+	"github.com/gomlx/compute"
 )
 
 // The child of TestKills: this test binary again, training in the folder of the first variable for as many epochs as the second says.
@@ -43,7 +45,7 @@ func TestMain(m *testing.M) {
 func trainChild(dir string, epochs int) error {
 	r := toyRecipe()
 	r.Epochs, r.Steps, r.StepSize, r.Crop, r.Flip, r.Cutout, r.ExtraShare = epochs, 1, 0.1, 2, true, 2, 0.25
-	be, err := xlaenv.Open(xlaenv.Go)
+	be, err := compute.NewWithConfig(xlaenv.Go)
 	if err != nil {
 		return err
 	}

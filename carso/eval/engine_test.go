@@ -65,7 +65,7 @@ func toyJob(t testing.TB, n int) (Job, *atomic.Int32) {
 }
 
 // goBackend is shared: the toy's weights stay on it.
-var goBackend = sync.OnceValues(func() (compute.Backend, error) { return xlaenv.Open(xlaenv.Go) })
+var goBackend = sync.OnceValues(func() (compute.Backend, error) { return compute.NewWithConfig(xlaenv.Go) })
 
 // evaluate runs the toy job into a folder.
 func evaluate(ctx context.Context, job Job, dir string, o Options) (record.Run, error) {

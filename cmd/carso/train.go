@@ -237,6 +237,9 @@ func export(_ context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	if err := os.MkdirAll(*out, 0o777); err != nil {
+		return err
+	}
 	for _, c := range []struct{ from, to string }{{*classifier, s.Classifier}, {*plain, s.Plain}} {
 		if c.from == "" {
 			continue

@@ -118,7 +118,7 @@ func Backend(t testing.TB) compute.Backend {
 // Go opens the backend in pure Go, on which graphs of a few small images are ready long before XLA has compiled them.
 func Go(t testing.TB) compute.Backend {
 	t.Helper()
-	be, err := xlaenv.Open(xlaenv.Go)
+	be, err := compute.NewWithConfig(xlaenv.Go)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func backends(t *testing.T) map[string]compute.Backend {
 	if err != nil {
 		t.Fatal(err)
 	}
-	inGo, err := xlaenv.Open(xlaenv.Go)
+	inGo, err := compute.NewWithConfig(xlaenv.Go)
 	if err != nil {
 		t.Fatal(err)
 	}

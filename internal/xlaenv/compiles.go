@@ -1,65 +1,66 @@
 package xlaenv
 
 import (
+	"bytes"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
+	"sync"
 	"time"
 
-	"github.com/gomlx/compute"
+	"k8s.io/klog/v2"
 )
 
-// CompilesVar names a file to which every graph that XLA compiles appends a line: the seconds it took, the backend, the program and the graph, between tabs. The
-// backend in pure Go has nothing to compile.
+// CompilesVar names a file to which every graph that XLA compiles in this process appends a line: the seconds it took and the program, between a tab. The backend in
+// pure Go has nothing to compile.
 const CompilesVar = "CARSO_COMPILES"
 
-// Open opens a backend by its configuration.
-func Open(config string) (compute.Backend, error) {
-	b, err := compute.NewWithConfig(config)
-	if file := os.Getenv(CompilesVar); file != "" && err == nil && strings.HasPrefix(config, "xla") {
-		b = timedBackend{b, file}
+// noteCompiles listens to what go-xla logs of compilations: neither GoMLX nor go-xla has another place to time them, and a backend that wraps another is not
+// the one that its buffers name.
+var noteCompiles = sync.OnceValue(func() error {
+	file := os.Getenv(CompilesVar)
+	if file == "" {
+		return nil
 	}
-	return b, err
-}
-
-// timedBackend is a backend whose compilations are timed.
-type timedBackend struct {
-	compute.Backend
-	file string
-}
-
-func (b timedBackend) Builder(name string) compute.Builder {
-	return timedBuilder{b.Backend.Builder(name), b}
-}
-
-type timedBuilder struct {
-	compute.Builder
-	backend timedBackend
-}
-
-func (b timedBuilder) Compile() (compute.Executable, error) {
-	start := time.Now()
-	e, err := b.Builder.Compile()
-	if err != nil {
-		return nil, err
-	}
-	line := fmt.Sprintf("%.3f\t%s\t%s\t%s\n", time.Since(start).Seconds(), b.backend.Name(), filepath.Base(os.Args[0]), b.Name())
-	if err := appendTo(b.backend.file, line); err != nil {
-		return nil, fmt.Errorf("noting how long a graph took to compile in %s (%s): %w", b.backend.file, CompilesVar, err)
-	}
-	return e, nil
-}
-
-// appendTo adds a line in one write, so that lines of several processes stay whole.
-func appendTo(file, line string) error {
 	f, err := os.OpenFile(file, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
 	if err != nil {
-		return err
+		return fmt.Errorf("noting compilations (%s): %w", CompilesVar, err)
 	}
-	_, err = f.WriteString(line)
-	if e := f.Close(); err == nil {
-		err = e
+	flags := flag.NewFlagSet("klog", flag.ContinueOnError)
+	klog.InitFlags(flags)
+	for name, value := range map[string]string{"logtostderr": "false", "stderrthreshold": "ERROR", "vmodule": "compile=2"} {
+		if err := flags.Set(name, value); err != nil {
+			return fmt.Errorf("noting compilations: %w", err)
+		}
 	}
-	return err
+	klog.SetOutput(&compiles{to: f, program: filepath.Base(os.Args[0]), now: time.Now})
+	return nil
+})
+
+// compiles is a log's output that notes how long compilations took. With several under way at once it may take one's begin for another's: the sum is right
+// nevertheless.
+type compiles struct {
+	to      *os.File
+	program string
+	now     func() time.Time
+	mu      sync.Mutex
+	begun   []time.Time
+}
+
+func (c *compiles) Write(line []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case bytes.Contains(line, []byte("] calling pjrtClientCompile()")):
+		c.begun = append(c.begun, c.now())
+	case bytes.Contains(line, []byte("] pjrtClientCompile() ")) && len(c.begun) > 0: // succeeded or failed
+		last := len(c.begun) - 1
+		seconds := c.now().Sub(c.begun[last]).Seconds()
+		c.begun = c.begun[:last]
+		if _, err := fmt.Fprintf(c.to, "%.3f\t%s\n", seconds, c.program); err != nil {
+			return 0, err
+		}
+	}
+	return len(line), nil
 }

@@ -34,6 +34,9 @@ func (c Choice) OwnMemory() bool { return strings.Contains(c.Config, "cuda") }
 // changes nothing.
 func Prepare() (Choice, error) {
 	c := choose()
+	if err := noteCompiles(); err != nil {
+		return c, err
+	}
 	if os.Getenv(noInstallVar) == "" {
 		if err := os.Setenv(noInstallVar, "1"); err != nil {
 			return c, fmt.Errorf("preparing the backend: %w", err)
@@ -79,5 +82,5 @@ func Backend() (b compute.Backend, err error) {
 			b, err = nil, fmt.Errorf("opening backend %q (from %s): %w; %s, or set %s=go", c.Config, c.Source, err, setup.Remedy, compute.ConfigEnvVar)
 		}
 	}()
-	return Open(c.Config)
+	return compute.NewWithConfig(c.Config)
 }
