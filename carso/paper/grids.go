@@ -62,7 +62,7 @@ func grids() []grid {
 		}, defended...), attacked()},
 		{"ablation-eot", "CARSO over the gradient draws per step of the attacks, l_inf 8/255", ablation("eot", []float64{1, 2, 4, 10, 20, 40}, func(q *record.Query, n float64) { q.EoT = int(n) }, defended...), attacked()[1:]},
 		{"ablation-steps", "CARSO and its classifier over the steps of the attacks, l_inf 8/255", ablation("steps", []float64{5, 10, 20, 40, 100, 200}, func(q *record.Query, n float64) { q.Steps = int(n) }, attackedRows...), attacked()[1:]},
-		{"ablation-eps", "CARSO and its classifier over the bound", ablation("eps", []float64{1, 2, 4, 8, 12, 16, 32, 64, 128, 242.25}, func(q *record.Query, n float64) {
+		{"ablation-eps", "CARSO and its classifier over the bound", ablation("eps", []float64{1, 2, 4, 8, 12, 16, 32, 64, 128}, func(q *record.Query, n float64) {
 			if n != 8 {
 				q.Eps = n / 255
 			}

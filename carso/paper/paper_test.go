@@ -208,6 +208,32 @@ func TestMainCells(t *testing.T) {
 	}
 }
 
+// Of runs of 8 and of 6 images the first 6 are counted: two right after the attack are then a third, not a quarter.
+func TestCommon(t *testing.T) {
+	table, err := Common("main", "tiny", runs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		row, column string
+		value       float64
+	}{{"a/classifier", "rand", 100. * 2 / 6}, {"a/carso-paper", "rand", 50}, {"a/carso-honest", "rand", 100. / 6}, {"a/carso-honest", "gain", -100. / 6}} {
+		if got := cell(t, table, c.row, c.column); got.Reason != "" || got.N != 6 || math.Abs(got.Value-c.value) > 1e-9 {
+			t.Errorf("%s, %s: %+v, want %.2f of 6", c.row, c.column, got, c.value)
+		}
+	}
+	whole := build(t, "main", runs())
+	if !reflect.DeepEqual(table.Missing, whole.Missing) || !slices.Contains(table.Notes, "every cell counts the 6 images that all of its runs hold") {
+		t.Errorf("missing %v, notes %q", table.Missing, table.Notes)
+	}
+	if none, err := Common("main", "tiny", nil); err != nil || !reflect.DeepEqual(none, build(t, "main", nil)) {
+		t.Errorf("without runs: %+v, %v", none, err)
+	}
+	if _, err := Common("nothing", "tiny", nil); err == nil {
+		t.Error("an unknown table gives no error")
+	}
+}
+
 func TestAdaptiveCells(t *testing.T) {
 	table := build(t, "adaptive", runs())
 	for _, c := range []struct {

@@ -77,26 +77,66 @@ func Tables() []Entry {
 // Build fills the table id from the runs of the given scale. Of several runs that fit a cell, [record.Best] chooses. Missing runs are no
 // error; an unknown table or scale is.
 func Build(id, scale string, runs []record.Run) (Table, error) {
-	s, err := FindScale(scale)
+	b, err := filled(id, scale, runs)
 	if err != nil {
 		return Table{}, err
+	}
+	return b.Table, nil
+}
+
+// Common is Build on those images alone that all runs of the table hold, as the points of a curve should be: beside a run of the first 500 images one of the first 100
+// differs by its images, too.
+func Common(id, scale string, runs []record.Run) (Table, error) {
+	b, err := filled(id, scale, runs)
+	if err != nil || len(b.used) == 0 {
+		return b.Table, err
+	}
+	holds := map[int]int{}
+	for _, run := range b.used {
+		for _, im := range run.Images {
+			holds[im.Index]++
+		}
+	}
+	var shared []record.Run
+	for _, run := range b.used {
+		var images []record.Image
+		for _, im := range run.Images {
+			if holds[im.Index] == len(b.used) {
+				images = append(images, im)
+			}
+		}
+		run.Images = images
+		shared = append(shared, run)
+	}
+	only, err := filled(id, scale, shared)
+	only.Missing, only.Blocked = b.Missing, b.Blocked
+	only.Notes = append(b.Notes, fmt.Sprintf("every cell counts the %d images that all of its runs hold", len(shared[0].Images)))
+	return only.Table, err
+}
+
+// filled fills the table id.
+func filled(id, scale string, runs []record.Run) (*builder, error) {
+	s, err := FindScale(scale)
+	if err != nil {
+		return &builder{}, err
 	}
 	var ids []string
 	for _, e := range Tables() {
 		if e.ID == id {
 			b := &builder{runs: runs, scale: s, Table: Table{ID: id, Title: e.Title, Scale: scale}}
 			e.build(b)
-			return b.Table, nil
+			return b, nil
 		}
 		ids = append(ids, e.ID)
 	}
-	return Table{}, fmt.Errorf("paper: no table %q; there are %s", id, strings.Join(ids, ", "))
+	return &builder{}, fmt.Errorf("paper: no table %q; there are %s", id, strings.Join(ids, ", "))
 }
 
 // builder fills one Table.
 type builder struct {
 	Table
 	runs  []record.Run
+	used  []record.Run // those of runs that fill cells
 	scale Scale
 }
 
@@ -166,6 +206,9 @@ func (b *builder) find(q record.Query) (record.Run, string) {
 			*list = append(*list, q)
 		}
 		return run, cmp.Or(lacks, "no record; run: "+Command(q))
+	}
+	if !slices.ContainsFunc(b.used, func(r record.Run) bool { return r.File == run.File }) {
+		b.used = append(b.used, run)
 	}
 	if len(run.Images) < b.scale.Images {
 		b.note("%s holds %d of the %d images of scale %s", run.File, len(run.Images), b.scale.Images, b.scale.Name)

@@ -368,12 +368,12 @@ func compareIntervals(runs []record.Run, raw json.RawMessage) (compared int, err
 	known := map[string]bool{}
 	add := func(value, lo, hi float64) { known[fmt.Sprintf("%.4g [%.4g, %.4g]", value, lo, hi)] = true }
 	for _, entry := range paper.Tables() {
-		table, err := paper.Build(entry.ID, scale[1], runs)
-		if err != nil {
-			return 0, err
-		}
-		for _, row := range table.Cells {
-			for _, c := range row {
+		for _, build := range []func(string, string, []record.Run) (paper.Table, error){paper.Build, paper.Common} {
+			table, err := build(entry.ID, scale[1], runs)
+			if err != nil {
+				return 0, err
+			}
+			for _, c := range slices.Concat(table.Cells...) {
 				add(c.Value, c.Lo, c.Hi)
 			}
 		}

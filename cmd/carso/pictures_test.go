@@ -24,7 +24,7 @@ func TestPicturesInDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eps, err := paper.Build("ablation-eps", "small", runs)
+	eps, err := paper.Common("ablation-eps", "small", runs)
 	if err != nil {
 		t.Fatal(err)
 	}

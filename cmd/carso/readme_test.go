@@ -49,10 +49,14 @@ func TestNumbersInDocuments(t *testing.T) {
 		}
 		now, err := docblock.Rewrite(string(old), "results", func(what string) (string, error) {
 			fields := strings.Fields(what) // table, scale, row prefix, columns
-			if len(fields) < 3 {
-				return "", errors.New("it wants table, scale, row prefix and columns")
+			build := paper.Build
+			if len(fields) > 0 && fields[0] == "common" {
+				build, fields = paper.Common, fields[1:]
 			}
-			table, err := paper.Build(fields[0], fields[1], runs)
+			if len(fields) < 3 {
+				return "", errors.New("it wants table, scale, row prefix and columns, behind common where only the images that all runs hold count")
+			}
+			table, err := build(fields[0], fields[1], runs)
 			if err != nil {
 				return "", err
 			}

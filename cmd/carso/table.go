@@ -27,6 +27,7 @@ func table(ctx context.Context, args []string) error {
 	scale := fs.String("scale", "small", "tiny, quickstart, small, small-full or paper")
 	format := fs.String("format", "text", strings.Join(paper.Formats(), ", ")+"; of coverage text, json")
 	noRun := fs.Bool("no-run", false, "print from records, computing nothing; an empty cell says which command fills it")
+	common := fs.Bool("common", false, "count only the images that all runs of the table hold, as in the curves: rows then differ by their settings alone")
 	records := fs.String("records", recordsDir, "folder of further records, beside the program's own, and of those made now")
 	dir := fs.String("data", "", "folder or archive of the data set, as in carso eval")
 	weights := fs.String("weights", "", "folder of the weight files (default: those that ship)")
@@ -56,7 +57,11 @@ func table(ctx context.Context, args []string) error {
 			return paper.RenderSheet(os.Stdout, s, *format)
 		}
 	}
-	t, err := paper.Build(id, *scale, runs)
+	build := paper.Build
+	if *common {
+		build = paper.Common
+	}
+	t, err := build(id, *scale, runs)
 	if err != nil {
 		return err
 	}
@@ -71,7 +76,7 @@ func table(ctx context.Context, args []string) error {
 		if runs, err = allRuns(*records); err != nil {
 			return err
 		}
-		if t, err = paper.Build(id, *scale, runs); err != nil {
+		if t, err = build(id, *scale, runs); err != nil {
 			return err
 		}
 	}
