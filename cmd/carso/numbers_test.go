@@ -220,11 +220,11 @@ func recomputedTable(runs []record.Run, raw json.RawMessage) (map[string]string,
 	}
 	// Several tables may have these rows and columns, such as those of another bound: one that says the same is the one that is shown.
 	var first map[string]string
-	for _, entry := range paper.Tables() {
-		table, err := paper.Build(entry.ID, scale, runs)
-		if err != nil {
-			return nil, err
-		}
+	tables, err := tablesOf(scale, runs)
+	if err != nil {
+		return nil, err
+	}
+	for _, table := range tables {
 		for _, row := range table.Rows {
 			for n := range len(row.ID) + 1 { // the prefix that the notebook asked for
 				head, body, _ := table.Plain(row.ID[:n], header[1:]...)
@@ -252,6 +252,20 @@ func recomputedTable(runs []record.Run, raw json.RawMessage) (map[string]string,
 		return first, nil
 	}
 	return nil, fmt.Errorf("no table has the rows and columns of this one of scale %s: run the notebook again", scale)
+}
+
+// tablesOf are all tables of a scale, with the images of each run and with those that all of a table's runs hold.
+func tablesOf(scale string, runs []record.Run) (all []paper.Table, err error) {
+	for _, build := range []func(id, scale string, runs []record.Run) (paper.Table, error){paper.Build, paper.Common} {
+		for _, entry := range paper.Tables() {
+			table, err := build(entry.ID, scale, runs)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, table)
+		}
+	}
+	return all, nil
 }
 
 // replaceForms puts the forms of an output into the file of its notebook, as it cuts texts into lines.
@@ -367,15 +381,13 @@ func compareIntervals(runs []record.Run, raw json.RawMessage) (compared int, err
 	}
 	known := map[string]bool{}
 	add := func(value, lo, hi float64) { known[fmt.Sprintf("%.4g [%.4g, %.4g]", value, lo, hi)] = true }
-	for _, entry := range paper.Tables() {
-		for _, build := range []func(string, string, []record.Run) (paper.Table, error){paper.Build, paper.Common} {
-			table, err := build(entry.ID, scale[1], runs)
-			if err != nil {
-				return 0, err
-			}
-			for _, c := range slices.Concat(table.Cells...) {
-				add(c.Value, c.Lo, c.Hi)
-			}
+	tables, err := tablesOf(scale[1], runs)
+	if err != nil {
+		return 0, err
+	}
+	for _, table := range tables {
+		for _, c := range slices.Concat(table.Cells...) {
+			add(c.Value, c.Lo, c.Hi)
 		}
 	}
 	for _, s := range chart.Series {
