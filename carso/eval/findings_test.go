@@ -13,12 +13,11 @@ import (
 	"carsokit/carso"
 	"carsokit/carso/record"
 	"carsokit/data"
-	"carsokit/internal/xlaenv"
 )
 
 // TestFindings checks a small classifier as a job's deciding output and keeps the findings beside its records, which do not notice.
 func TestFindings(t *testing.T) {
-	be, err := xlaenv.Backend()
+	be, err := goBackend()
 	if err != nil {
 		t.Fatal(err)
 	}

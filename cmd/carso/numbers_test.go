@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"carsokit/carso/eval"
@@ -256,6 +257,13 @@ func recomputedTable(runs []record.Run, raw json.RawMessage) (map[string]string,
 
 // tablesOf are all tables of a scale, with the images of each run and with those that all of a table's runs hold.
 func tablesOf(scale string, runs []record.Run) (all []paper.Table, err error) {
+	if len(runs) == 0 {
+		return nil, nil
+	}
+	key := tablesKey{scale, &runs[0]}
+	if known, ok := tablesMemo.Load(key); ok {
+		return known.([]paper.Table), nil
+	}
 	for _, build := range []func(id, scale string, runs []record.Run) (paper.Table, error){paper.Build, paper.Common} {
 		for _, entry := range paper.Tables() {
 			table, err := build(entry.ID, scale, runs)
@@ -265,7 +273,16 @@ func tablesOf(scale string, runs []record.Run) (all []paper.Table, err error) {
 			all = append(all, table)
 		}
 	}
+	tablesMemo.Store(key, all)
 	return all, nil
+}
+
+// tablesMemo keeps them, since every table and chart of every notebook asks.
+var tablesMemo sync.Map
+
+type tablesKey struct {
+	scale string
+	runs  *record.Run
 }
 
 // replaceForms puts the forms of an output into the file of its notebook, as it cuts texts into lines.
