@@ -74,21 +74,24 @@ func ownTrainings() []ownTraining {
 // ScalePaper is the scale whose weights are the authors'.
 const ScalePaper = "paper"
 
-// Scenarios lists those of the small scales, whose weights this kit trains: an Opener says which of them ship. a_quater and b_quater have no weights of their own:
-// the plain classifier decides. The last ones are no settings of the paper: other purifiers for the classifier of a.
+// Scenarios lists those of the small scales, whose weights this kit trains: an Opener says which of them ship. bis and quinquies share a purifier trained around the plain
+// classifier; in quater and quinquies the other classifier decides. The last ones are no settings of the paper: other purifiers for the classifier of a.
 func Scenarios() []Scenario {
 	var all []Scenario
 	for _, d := range []struct {
 		id, dataset, stem string
-		quater            bool // of c the paper has no variants
+		variants          bool // of c the paper has none
 	}{{"a", "cifar10", "cifar_10", true}, {"b", "cifar100", "cifar_100", true}, {"c", "tinyimagenet", "tinyimagenet_200", false}} {
 		stem := "wrn_10_2_" + d.stem + "_small"
 		s := Scenario{ID: d.id, Dataset: d.dataset, Classifier: stem + ".safetensors", Plain: "wrn_10_1_" + d.stem + "_plain.safetensors", Stem: stem}
 		all = append(all, s)
-		if d.quater {
-			q := s
-			q.ID, q.Final = d.id+"_quater", s.Plain
-			all = append(all, q)
+		if d.variants {
+			bis, quater := s, s
+			bis.ID, bis.Classifier, bis.Stem = d.id+"_bis", s.Plain, strings.TrimSuffix(s.Plain, ".safetensors")
+			quater.ID, quater.Final = d.id+"_quater", s.Plain
+			quinquies := bis
+			quinquies.ID, quinquies.Final = d.id+"_quinquies", s.Classifier
+			all = append(all, bis, quater, quinquies)
 		}
 		if d.id == "a" {
 			for _, o := range ownTrainings() {

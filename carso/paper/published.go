@@ -52,7 +52,7 @@ func Variants() []Scenario {
 			id := s.ID + v.suffix
 			n := Scenario{ID: id, Data: s.Data, Dataset: s.Dataset, Classifier: v.f, Final: v.g, Missing: s.Missing}
 			if n.Missing == "" && v.purifier != "" {
-				n.Missing = fmt.Sprintf("no weights: %s needs a small purifier trained around %s, which the kit does not ship; at the paper's scale: %s", id, v.purifier, gets(id))
+				n.Missing = fmt.Sprintf("no weights: %s needs a small purifier trained around %s, which the kit does not ship: carso train purifier -scenario %s_bis makes it; at the paper's scale: %s", id, v.purifier, s.ID, gets(id))
 			}
 			if v.suffix == "_ter" || v.suffix == "_sexies" {
 				n.Unpublished = fmt.Sprintf("no weights: nobody publishes the purifier of %s; carso checkpoint get %s brings its classifier, carso train purifier -scenario %s -scale paper -weights build/weights trains the purifier", id, id, id)

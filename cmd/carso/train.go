@@ -77,6 +77,9 @@ func trainCommand(ctx context.Context, args []string) error {
 }
 
 func classifierRecipe(f trainFlags, s carso.Scenario) (models.Recipe, error) {
+	if s.Classifier == s.Plain && !f.plain {
+		return models.Recipe{}, fmt.Errorf("scenario %s: its classifier is the plain one, which -plain trains", s.ID)
+	}
 	if f.scale != carso.ScalePaper {
 		return models.SmallRecipe(s.Dataset, f.scale, f.plain)
 	}
