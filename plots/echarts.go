@@ -14,10 +14,11 @@ import (
 	"carsokit/internal/setup"
 )
 
-// Width and Height are the size of every chart in CSS pixels; pictures have twice as many pixels each way.
+// Width and Height are the size of every chart in CSS pixels. A picture by PNG has twice as many pixels each way.
 const (
 	Width, Height = 720, 420
 	pngScale      = 2
+	notebookScale = 1.5 // of pictures in notebooks, which stand beside the chart itself or its SVG, and are most of a notebook's size
 )
 
 // Chart is what this package needs of a go-echarts chart; all of them have it.
@@ -52,12 +53,14 @@ func SVG(c Chart) (string, error) {
 }
 
 // PNG is SVG as a picture of 2*Width x 2*Height pixels.
-func PNG(c Chart) ([]byte, error) {
+func PNG(c Chart) ([]byte, error) { return picture(c, pngScale) }
+
+func picture(c Chart, scale float64) ([]byte, error) {
 	svg, err := SVG(c)
 	if err != nil {
 		return nil, err
 	}
-	return RasterizeSVG(svg, pngScale)
+	return RasterizeSVG(svg, scale)
 }
 
 // SaveSVG draws the chart into a file and makes its folder.

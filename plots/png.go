@@ -24,7 +24,7 @@ func encode(img image.Image) ([]byte, error) {
 		return cmp.Or(cmp.Compare(count[b], count[a]), cmp.Compare(a.R, b.R), cmp.Compare(a.G, b.G), cmp.Compare(a.B, b.B), cmp.Compare(a.A, b.A))
 	})
 	const (
-		apart = 12  // levels, Euclidean: not to be told apart in a line one pixel wide
+		apart = 20  // levels, Euclidean: not to be told apart in a line one pixel wide
 		area  = 400 // pixels, where they are
 	)
 	var palette color.Palette

@@ -34,8 +34,8 @@ func Show(c Chart) error {
 	if !gonbui.IsNotebook {
 		return nil
 	}
-	picture, err := PNG(c)
-	data, metadata, err := display(c, picture, err)
+	png, err := picture(c, notebookScale)
+	data, metadata, err := display(c, png, err)
 	if err != nil {
 		return err
 	}
@@ -88,11 +88,11 @@ func ShowSVG(svg, alt string) error {
 	if !gonbui.IsNotebook {
 		return nil
 	}
-	picture, err := RasterizeSVG(svg, pngScale)
+	png, err := RasterizeSVG(svg, notebookScale)
 	if err != nil {
 		return err
 	}
-	return send(map[protocol.MIMEType]any{protocol.MIMEImageSVG: svg, protocol.MIMEImagePNG: picture, protocol.MIMETextPlain: alt},
+	return send(map[protocol.MIMEType]any{protocol.MIMEImageSVG: svg, protocol.MIMEImagePNG: png, protocol.MIMETextPlain: alt},
 		map[string]any{string(protocol.MIMEImagePNG): map[string]any{"width": Width, "alt": alt}})
 }
 
