@@ -28,6 +28,10 @@ func TestPicturesInDocuments(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	samples, err := paper.Common("ablation-samples", "small", runs)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var names []string
 	var found []record.Run
 	for _, scale := range []string{"small", "small-full"} {
@@ -46,6 +50,7 @@ func TestPicturesInDocuments(t *testing.T) {
 	for name, chart := range map[string]plots.Chart{
 		"scaling": plots.Lines("One gradient of CARSO over its samples, draws and images", "how many", "seconds", scaling),
 		"eps":     plots.Lines("AutoAttack rand over the bound, scale small", "l_inf bound in 1/255", "accuracy (%)", eval.TableCurves(eps, "rand")),
+		"samples": plots.Lines("AutoAttack rand over the number of samples, scale small", "N", "accuracy (%)", eval.TableCurves(samples, "rand")),
 		"fates":   eval.FateBars("What became of the images under rand", names, found),
 	} {
 		svg, err := plots.SVG(chart)
