@@ -43,10 +43,18 @@ type Series struct {
 	Name     string
 	Points   []Point
 	Whiskers bool   // Lines: intervals as whiskers at the points instead of a band
-	Color    string // of bars and squares whose meaning has a colour, "#RRGGBB"; empty: the next of the palette
+	Color    string // "#RRGGBB" of what has a colour of its own; empty: the next of the palette. Curves take the palette's only, with their marker and dashes
 }
 
 func (s Series) colour(i int) string { return cmp.Or(s.Color, colour(i)) }
+
+// look is the number of the look of the i-th curve.
+func (s Series) look(i int) int {
+	if k := slices.Index(palette, s.Color); k >= 0 {
+		return k
+	}
+	return i
+}
 
 // The look of the n-th series. The colours are those of Okabe and Ito, which colour-blind readers tell apart; marker and
 // dashes tell curves apart in black and white. Yellow comes last: it is faint on white.
@@ -76,10 +84,11 @@ func Lines(title, xName, yName string, series []Series) *charts.Line {
 		points := slices.Clone(s.Points)
 		slices.SortStableFunc(points, func(a, b Point) int { return cmp.Compare(a.X, b.X) })
 		points = slices.DeleteFunc(points, func(p Point) bool { return !finite(p.X) })
-		c.MultiSeries = append(c.MultiSeries, curve(s.Name, i, points, xName))
+		look, id := s.look(i), intervalID+strconv.Itoa(i)
+		c.MultiSeries = append(c.MultiSeries, curve(s.Name, look, points, xName))
 		if asBand(s, points) {
-			c.MultiSeries = append(c.MultiSeries, band(s.Name, i, points)...)
-		} else if w, ok := whiskers(s.Name, i, points); ok {
+			c.MultiSeries = append(c.MultiSeries, band(s.Name, id, look, points)...)
+		} else if w, ok := whiskers(s.Name, id, look, points); ok {
 			c.MultiSeries = append(c.MultiSeries, w)
 		}
 	}
@@ -90,7 +99,7 @@ func yAxis(name string) opts.YAxis {
 	return opts.YAxis{Name: name, NameLocation: "middle", NameGap: 42, AxisLine: &opts.AxisLine{OnZero: opts.Bool(false)}}
 }
 
-func curve(name string, i int, points []Point, xName string) charts.SingleSeries {
+func curve(name string, look int, points []Point, xName string) charts.SingleSeries {
 	data := make([]opts.LineData, len(points))
 	for k, p := range points {
 		// The name is what the tooltip shows.
@@ -98,9 +107,9 @@ func curve(name string, i int, points []Point, xName string) charts.SingleSeries
 	}
 	s := charts.SingleSeries{
 		Name: name, Type: types.ChartLine, Data: data,
-		Symbol: markers[i%len(markers)], SymbolSize: 8,
-		ItemStyle: &opts.ItemStyle{Color: colour(i)},
-		LineStyle: &opts.LineStyle{Color: colour(i), Width: 2, Type: dashes[i%len(dashes)]},
+		Symbol: markers[look%len(markers)], SymbolSize: 8,
+		ItemStyle: &opts.ItemStyle{Color: colour(look)},
+		LineStyle: &opts.LineStyle{Color: colour(look), Width: 2, Type: dashes[look%len(dashes)]},
 	}
 	if len(points) >= manyPoints {
 		s.ShowSymbol = opts.Bool(false)
@@ -122,7 +131,7 @@ func asBand(s Series, points []Point) bool {
 // band draws the intervals as two stacked curves: an invisible one at the lower ends and one of the intervals' lengths,
 // whose area is filled. On two number axes ECharts stacks the first number of a pair, hence (y, x) with the roles
 // given by Encode.
-func band(name string, i int, points []Point) []charts.SingleSeries {
+func band(name, id string, look int, points []Point) []charts.SingleSeries {
 	lower, length := make([]any, 0, len(points)), make([]any, 0, len(points))
 	for _, p := range points {
 		switch {
@@ -137,22 +146,21 @@ func band(name string, i int, points []Point) []charts.SingleSeries {
 			length = append(length, []any{"-", p.X})
 		}
 	}
-	id := intervalID + strconv.Itoa(i)
 	edge := func(part string, data []any) charts.SingleSeries {
 		return charts.SingleSeries{
 			Id: id + part, Name: name, Type: types.ChartLine, Data: data, Symbol: "none", Stack: id,
 			Encode:    &opts.Encode{X: 1, Y: 0},
-			ItemStyle: &opts.ItemStyle{Color: colour(i)},
+			ItemStyle: &opts.ItemStyle{Color: colour(look)},
 			LineStyle: &opts.LineStyle{Opacity: opts.Float(0)},
 		}
 	}
 	filled := edge(" length", length)
-	filled.AreaStyle = &opts.AreaStyle{Color: colour(i), Opacity: opts.Float(0.18)}
+	filled.AreaStyle = &opts.AreaStyle{Color: colour(look), Opacity: opts.Float(0.18)}
 	return []charts.SingleSeries{edge(" lower", lower), filled}
 }
 
 // whiskers draws the intervals as one broken curve of vertical pieces whose flat markers are the caps.
-func whiskers(name string, i int, points []Point) (charts.SingleSeries, bool) {
+func whiskers(name, id string, look int, points []Point) (charts.SingleSeries, bool) {
 	var data []any
 	for _, p := range points {
 		if p.hasInterval() {
@@ -160,9 +168,9 @@ func whiskers(name string, i int, points []Point) (charts.SingleSeries, bool) {
 		}
 	}
 	return charts.SingleSeries{
-		Id: intervalID + strconv.Itoa(i), Name: name, Type: types.ChartLine, Data: data, Symbol: "rect", SymbolSize: []float64{10, 1.5},
-		ItemStyle: &opts.ItemStyle{Color: colour(i)},
-		LineStyle: &opts.LineStyle{Color: colour(i), Width: 1.5},
+		Id: id, Name: name, Type: types.ChartLine, Data: data, Symbol: "rect", SymbolSize: []float64{10, 1.5},
+		ItemStyle: &opts.ItemStyle{Color: colour(look)},
+		LineStyle: &opts.LineStyle{Color: colour(look), Width: 1.5},
 	}, len(data) > 0
 }
 
@@ -271,7 +279,7 @@ func Bars(title, xName, yName string, categories []string, series []Series) *cha
 			BarGap: percent(barGap), BarCategoryGap: percent(categoryGap),
 			ItemStyle: &opts.ItemStyle{Color: s.colour(i)},
 		})
-		if w, ok := whiskers(s.Name, i, placed); ok {
+		if w, ok := whiskers(s.Name, intervalID+strconv.Itoa(i), i, placed); ok {
 			w.XAxisIndex = 1
 			w.ItemStyle = &opts.ItemStyle{Color: "#333"}
 			w.LineStyle = &opts.LineStyle{Color: "#333", Width: 1.5}

@@ -356,3 +356,23 @@ func TestAxisLabelsBreakNoWord(t *testing.T) {
 		t.Errorf("a word that is too long is drawn at %d", size)
 	}
 }
+
+// A curve in a colour of the palette looks as the series does whose colour that is, wherever it stands.
+func TestCurveOfAColour(t *testing.T) {
+	points := []Point{{1, 10, 5, 15}, {2, 20, 15, 25}, {3, 30, 25, 35}}
+	c := Lines("", "x", "y", []Series{{Name: "a", Points: points, Color: palette[2]}, {Name: "b", Points: points}, {Name: "c", Points: points, Color: "#123456"}})
+	ids := map[string]bool{}
+	for _, s := range c.MultiSeries {
+		want := map[string]int{"a": 2, "b": 1, "c": 2}[s.Name]
+		if s.ItemStyle.Color != palette[want] {
+			t.Errorf("%s is %s, want %s", s.Name, s.ItemStyle.Color, palette[want])
+		}
+		if s.Id == "" && (s.Symbol != markers[want] || s.LineStyle.Type != dashes[want]) {
+			t.Errorf("%s has marker %s and dashes %s", s.Name, s.Symbol, s.LineStyle.Type)
+		}
+		if s.Id != "" && ids[s.Id] {
+			t.Errorf("two intervals are called %q", s.Id)
+		}
+		ids[s.Id] = true
+	}
+}

@@ -86,7 +86,7 @@ func TableCurves(t paper.Table, column string) []plots.Series {
 		}
 		name := column + " of " + parts[1]
 		if len(series) == 0 || series[len(series)-1].Name != name {
-			series = append(series, plots.Series{Name: name})
+			series = append(series, plots.Series{Name: name, Color: rowColours[parts[1]]})
 		}
 		for j, c := range t.Columns {
 			if cell := t.Cells[i][j]; c.ID == column && cell.Reason == "" {
@@ -97,6 +97,9 @@ func TableCurves(t paper.Table, column string) []plots.Series {
 	}
 	return series
 }
+
+// rowColours are those of the rows of the main table, the same in every chart of curves.
+var rowColours = map[string]string{"classifier": "#0072B2", "carso-paper": "#D55E00", "carso-honest": "#009E73"}
 
 // fateColours: blue is what robustness would be, vermilion what only looks like it.
 var fateColours = map[record.Fate]string{record.SurvivedFinite: "#0072B2", record.SurvivedNaN: "#D55E00", record.SurvivedZero: "#E69F00", record.Broken: "#999999", record.WrongBefore: "#DDDDDD"}

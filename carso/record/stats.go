@@ -433,32 +433,3 @@ func prefer(a, b Run) bool {
 	}
 	return strings.Compare(a.File, b.File) < 0
 }
-
-// Point is one point of a curve.
-type Point struct {
-	Eps      float64 // l_inf bound, pixels in [0,1]
-	Estimate Estimate
-	File     string
-}
-
-// Curve collects the score over eps of the runs that match q, by ascending eps. Of several runs with one eps [Best] chooses; runs
-// without a scored image are left out.
-func Curve(runs []Run, q Query, s Score) []Point {
-	var points []Point
-	seen := map[float64]bool{}
-	for _, r := range runs {
-		if !q.Match(r.Spec) || seen[r.Spec.Eps] {
-			continue
-		}
-		seen[r.Spec.Eps] = true
-		best, err := Best(runs, q, func(o Spec) bool { return o.Eps == r.Spec.Eps })
-		if err != nil {
-			continue
-		}
-		if e := best.Estimate(s); e.N > 0 {
-			points = append(points, Point{best.Spec.Eps, e, best.File})
-		}
-	}
-	slices.SortFunc(points, func(a, b Point) int { return cmp.Compare(a.Eps, b.Eps) })
-	return points
-}

@@ -242,7 +242,7 @@ func TestCoverageOfDifferences(t *testing.T) {
 	}
 }
 
-func TestBestAndCurve(t *testing.T) {
+func TestBest(t *testing.T) {
 	run := func(file string, n int, change func(*Spec)) Run {
 		s := spec()
 		if change != nil {
@@ -260,17 +260,10 @@ func TestBestAndCurve(t *testing.T) {
 		if r, err := Best(runs, q, func(s Spec) bool { return s.Eps == 0.1 }); err != nil || r.File != "a" {
 			t.Errorf("best is %q, error %v", r.File, err)
 		}
-		points := Curve(runs, q, Fresh)
-		if len(points) != 2 || points[0].Eps != 0 || points[0].File != "e" || points[1].Eps != 0.1 || points[1].File != "a" || points[1].Estimate.N != 20 {
-			t.Errorf("curve %+v", points)
-		}
 		slices.Reverse(runs) // the order of runs must not matter
 	}
 	if _, err := Best(runs, Query{Row: "nobody"}, nil); err == nil {
 		t.Error("found a run that is not there")
-	}
-	if _, err := json.Marshal(Curve(runs, q, Fresh)); err != nil {
-		t.Errorf("a curve cannot be written as JSON: %v", err)
 	}
 }
 

@@ -154,12 +154,8 @@ func TestNumbersInNotebooks(t *testing.T) {
 					}
 				}
 				if chart, ok := o.Data[echartsType]; ok {
-					n, err := compareCurves(runs, chart)
+					n, err := compareIntervals(runs, chart)
 					if err != nil {
-						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
-					}
-					compared += n
-					if n, err = compareIntervals(runs, chart); err != nil {
 						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
 					}
 					compared += n
@@ -312,57 +308,6 @@ func replaceForms(file []byte, data map[string]json.RawMessage, forms map[string
 		file = bytes.Replace(file, old, []byte(fresh), 1)
 	}
 	return file
-}
-
-// compareCurves checks the points of a chart whose series are rows of the main table: clean accuracy, then rand over bounds, of scale small.
-func compareCurves(runs []record.Run, raw json.RawMessage) (compared int, err error) {
-	var chart struct {
-		Series []struct {
-			Name string            `json:"name"`
-			Type string            `json:"type"`
-			Data []json.RawMessage `json:"data"`
-		} `json:"series"`
-	}
-	if err := json.Unmarshal(raw, &chart); err != nil {
-		return 0, err
-	}
-	for _, s := range chart.Series {
-		q := record.Query{Scenario: "a", Row: s.Name, Column: "clean", Scale: "small"}
-		if _, err := record.Best(runs, q, nil); err != nil || s.Type != "line" || len(s.Data) == 0 || s.Data[0][0] != '{' { // lists are the ends of intervals
-			continue
-		}
-		settled := func() record.Query { // as the notebook asks: with the settings of the main table
-			at := q
-			if run, err := paper.Find(runs, q); err == nil {
-				at.Settings = run.Spec.Settings()
-			}
-			return at
-		}
-		want := record.Curve(runs, settled(), record.Clean)
-		q.Column = "rand"
-		score := record.Fresh
-		if s.Name == "carso-honest" {
-			score = record.Worst
-		}
-		want = append(want, record.Curve(runs, settled(), score)...)
-		if len(want) != len(s.Data) {
-			return compared, fmt.Errorf("the curve %s has %d points, the records have %d", s.Name, len(s.Data), len(want))
-		}
-		for k, d := range s.Data {
-			var point struct {
-				Value [2]float64 `json:"value"`
-			}
-			if err := json.Unmarshal(d, &point); err != nil {
-				return compared, fmt.Errorf("the curve %s: %w", s.Name, err)
-			}
-			at := point.Value
-			if p := want[k]; math.Abs(at[0]-255*p.Eps) > 1e-6 || math.Abs(at[1]-p.Estimate.Value) > 1e-6 {
-				return compared, fmt.Errorf("the curve %s has the point %v, the records %g, %g", s.Name, at, 255*p.Eps, p.Estimate.Value)
-			}
-		}
-		compared++
-	}
-	return compared, nil
 }
 
 // named is a chart with the names of its points, which hold their values.
