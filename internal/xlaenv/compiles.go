@@ -12,7 +12,7 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// CompilesVar names a file to which every graph that XLA compiles in this process appends a line: the seconds it took and the program, between a tab. The backend in
+// CompilesVar names a file to which every graph that XLA compiles in this process appends a line: the seconds it took, a tab and the program. The backend in
 // pure Go has nothing to compile.
 const CompilesVar = "CARSO_COMPILES"
 
@@ -34,7 +34,7 @@ var noteCompiles = sync.OnceValue(func() error {
 			return fmt.Errorf("noting compilations: %w", err)
 		}
 	}
-	klog.SetOutput(&compiles{to: f, program: filepath.Base(os.Args[0]), now: time.Now})
+	klog.SetOutput(&compiles{to: f, program: filepath.Base(os.Args[0])})
 	return nil
 })
 
@@ -43,7 +43,6 @@ var noteCompiles = sync.OnceValue(func() error {
 type compiles struct {
 	to      *os.File
 	program string
-	now     func() time.Time
 	mu      sync.Mutex
 	begun   []time.Time
 }
@@ -53,10 +52,10 @@ func (c *compiles) Write(line []byte) (int, error) {
 	defer c.mu.Unlock()
 	switch {
 	case bytes.Contains(line, []byte("] calling pjrtClientCompile()")):
-		c.begun = append(c.begun, c.now())
+		c.begun = append(c.begun, time.Now())
 	case bytes.Contains(line, []byte("] pjrtClientCompile() ")) && len(c.begun) > 0: // succeeded or failed
 		last := len(c.begun) - 1
-		seconds := c.now().Sub(c.begun[last]).Seconds()
+		seconds := time.Since(c.begun[last]).Seconds()
 		c.begun = c.begun[:last]
 		if _, err := fmt.Fprintf(c.to, "%.3f\t%s\n", seconds, c.program); err != nil {
 			return 0, err
