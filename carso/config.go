@@ -26,6 +26,9 @@ type Config struct {
 	// channels as the decoder has there. What the condition's few numbers cannot hold of an image need not be guessed. The decoder then doubles its maps from the
 	// beginning, from a sixteenth of the image's size.
 	Spatial bool `json:"spatial,omitempty"`
+	// Residual, beyond the reference, lets the decoder correct the attacked image instead of drawing it anew: its output is added, before the sigmoid, to the image's own
+	// logit. It begins with zeros, so that the untrained purifier changes next to nothing and the defence starts as the classifier that it has to better.
+	Residual bool `json:"residual,omitempty"`
 	// Direct, beyond the reference, lets the attacked image reach the decision beside its purification: the logits of each sample are averaged with those of Base
 	// on the image itself. What the purifier then learns is to correct the classifier.
 	Direct bool `json:"direct,omitempty"`
@@ -133,15 +136,8 @@ func (c Config) decoderInput(l int) int {
 	return n
 }
 
-// mapValues is the length of all maps that the decoder sees together, flattened.
-func (c Config) mapValues() (n int) {
-	for l := range decoderLayers {
-		if t, ok := c.skip(l); ok {
-			n += t.H * t.W * c.decoderChannels()[l]
-		}
-	}
-	return n
-}
+// pixels is the number of values of an image.
+func (c Config) pixels() int { return c.Base.Size * c.Base.Size * 3 }
 
 // decoderLayers is the number of the decoder's maps.
 const decoderLayers = 5

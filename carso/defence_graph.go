@@ -11,7 +11,7 @@ import (
 func (d *Defence) net() net { return net{Config: d.Config, scope: d.store.RootScope()} }
 
 // Condition builds x [B,S,S,3] in [0,1] -> c [B,K]: what a decision depends on. It is the condition, of Cond numbers; then the maps that the decoder sees
-// (Config.Spatial); then the logits of the image itself where they take part (Config.Direct).
+// (Config.Spatial); then what the decoder adds to of the image itself (Config.Residual) and its logits (Config.Direct), where they take part.
 func (d *Defence) Condition(_ *model.Scope, x *Node) *Node {
 	logits, taps := d.Base.Graph(nn.Net{Scope: d.store.Scope(baseScope)}, x, !d.Direct)
 	parts := []*Node{d.net().condition(taps)}
@@ -19,6 +19,9 @@ func (d *Defence) Condition(_ *model.Scope, x *Node) *Node {
 		if m != nil {
 			parts = append(parts, Reshape(m, m.Shape().Dimensions[0], -1))
 		}
+	}
+	if d.Residual {
+		parts = append(parts, Reshape(pixelLogits(x), -1, d.pixels()))
 	}
 	if d.Direct {
 		parts = append(parts, logits)
@@ -40,7 +43,7 @@ func (d *Defence) MemberLogits(_ *model.Scope, cond, noise *Node) *Node {
 func (d *Defence) classify(cond, images *Node) *Node {
 	l := d.SampleLogits(images)
 	if d.Direct {
-		l = withDirect(l, SliceAxis(cond, 1, AxisRange(d.Cond+d.mapValues())))
+		l = withDirect(l, SliceAxis(cond, 1, AxisRange(cond.Shape().Dimensions[1]-d.Base.Classes)))
 	}
 	return l
 }
@@ -83,8 +86,11 @@ func (d *Defence) Reconstruct(cond, noise *Node) *Node {
 			maps[l] = each(t.H, t.W, d.decoderChannels()[l])
 		}
 	}
-	x := Sigmoid(d.net().decode(Reshape(noise, b*n, d.Latent), c, maps))
-	return Reshape(x, b, n, d.Base.Size, d.Base.Size, 3)
+	x := d.net().decode(Reshape(noise, b*n, d.Latent), c, maps)
+	if s := d.Base.Size; d.Residual {
+		x = Add(x, each(s, s, 3))
+	}
+	return Reshape(Sigmoid(x), b, n, d.Base.Size, d.Base.Size, 3)
 }
 
 // SampleLogits classifies reconstructions [B,N,S,S,3] -> [B,N,Classes].

@@ -81,6 +81,14 @@ func (n net) encode(x, cond *Node) (mu, logvar *Node) {
 	return neck.Linear(h, "x_to_mu", true), neck.Linear(h, "x_to_log_var", true)
 }
 
+// pixelLogits are what a residual decoder's output is added to, for an image x in [0,1]. It is squeezed by a hundredth at either end: logits are then finite, and an attack
+// meets no pixel without a gradient, as it would where values are clipped.
+func pixelLogits(x *Node) *Node {
+	const margin = 0.01
+	p := AddScalar(MulScalar(x, 1-2*margin), margin)
+	return Sub(Log(p), Log(OneMinus(p)))
+}
+
 // decode maps latent samples z [M,Latent], conditions [M,Cond] and maps as maps makes them, of M images, to images before the final sigmoid, [M,S,S,3].
 func (n net) decode(z, cond *Node, maps []*Node) *Node {
 	p := n.part("decoder")

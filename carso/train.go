@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"carsokit/attacks"
 	"carsokit/checkpoints"
@@ -117,11 +118,15 @@ func (t *Trainer) create() error {
 			if p.Buffer() {
 				continue
 			}
-			zero := make([]float32, p.Size())
+			zero, first := make([]float32, p.Size()), p.Init(seed)
+			if t.Recipe.Config.Residual && part.Name == "decoder" && strings.HasPrefix(p.Name, "5.") {
+				first = zero
+			}
 			err := errors.Join(
+				nn.Set(t.Store.RootScope().At("%s", part.Name), p, first, false),
 				nn.Set(t.Store.Scope(momentScope+"/"+part.Name), p, zero, true),
 				nn.Set(t.Store.Scope(secondScope+"/"+part.Name), p, zero, true),
-				nn.Set(t.Store.Scope(slowScope+"/"+part.Name), p, p.Init(seed), true))
+				nn.Set(t.Store.Scope(slowScope+"/"+part.Name), p, first, true))
 			if err != nil {
 				return err
 			}

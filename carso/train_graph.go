@@ -36,8 +36,14 @@ func (n net) forward(attacked, noise, prior *Node) pass {
 	cond, maps := n.condition(taps), n.maps(taps)
 	p.mu, p.logvar = n.encode(attacked, cond)
 	z := Add(p.mu, Mul(noise, Exp(MulScalar(p.logvar, 0.5))))
+	correct := func(d *Node) *Node {
+		if n.Residual {
+			d = Add(d, pixelLogits(attacked))
+		}
+		return d
+	}
 	if prior == nil {
-		p.decoded = n.decode(z, cond, maps)
+		p.decoded = correct(n.decode(z, cond, maps))
 		return p
 	}
 	// Decoded in one go, so that BatchNorm's statistics are moved once, by samples of both.
@@ -49,7 +55,7 @@ func (n net) forward(attacked, noise, prior *Node) pass {
 		}
 	}
 	both := n.decode(Concatenate([]*Node{z, prior}, 0), twice(cond), maps)
-	p.decoded, p.sampled = SliceAxis(both, 0, AxisRange(0, b)), SliceAxis(both, 0, AxisRange(b))
+	p.decoded, p.sampled = correct(SliceAxis(both, 0, AxisRange(0, b))), correct(SliceAxis(both, 0, AxisRange(b)))
 	return p
 }
 
