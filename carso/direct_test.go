@@ -30,18 +30,9 @@ func TestDirect(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for tr.Step() < tr.Total() {
-			if _, err := tr.Advance(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		}
-		state, files := t.TempDir(), t.TempDir()
-		if err := tr.Save(state); err != nil {
-			t.Fatal(err)
-		}
-		if err := ExportState(state, files, stem, false); err != nil {
-			t.Fatal(err)
-		}
+		advance(t, tr, tr.Total())
+		files = t.TempDir()
+		export(t, tr, files, stem)
 		return tr, files
 	}
 	_, files := train(r, nil, "p")

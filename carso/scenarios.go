@@ -31,25 +31,33 @@ type Scenario struct {
 type ownTraining struct {
 	name   string // the scenario's ID and the stem of its files end in _ and it
 	goesOn bool   // starts at SmallRecipe's purifier
+	plain  bool   // around the plain classifier
 	change func(*Recipe)
 }
 
 // ownTrainings lists them. e2e: every image is attacked by one step through the whole defence, at the bound that is evaluated, and what is learnt is to be classified rightly
-// beside being like the image. spatial: the same from the beginning, with more weight on the decision, for a decoder that sees maps. The others are SmallRecipe in a third of its time, with one thing changed from short: the share of adversaries, or the representations,
+// beside being like the image. residual: the same from the beginning, with more weight on the decision, for a decoder that sees maps and corrects the image. bis_e2e: around the plain classifier, for a decoder
+// that sees maps: all robustness there is has to come from the purifier. The others are SmallRecipe in a third of its time, with one thing changed from short: the share of adversaries, or the representations,
 // which are those of one of the classifier's groups.
 func ownTrainings() []ownTraining {
 	endToEnd := func(r *Recipe, classLoss float64) {
 		r.EndToEnd, r.EpsMultiplier, r.Fraction, r.ClassLoss, r.Crop, r.Flip = 1, 1, 1, classLoss, 4, true
 	}
 	all := []ownTraining{
-		{"e2e", true, func(r *Recipe) { endToEnd(r, 200) }},
-		{"spatial", false, func(r *Recipe) {
+		{"e2e", true, false, func(r *Recipe) { endToEnd(r, 200) }},
+		{"residual", false, false, func(r *Recipe) {
 			endToEnd(r, 1000)
-			r.Config.Spatial, r.Config.Taps, r.Config.Channels = true, lastConvolutions(r.Config), 64
+			r.Config.Spatial, r.Config.Residual, r.Config.Taps, r.Config.Channels = true, true, lastConvolutions(r.Config), 128
+			r.Epochs, r.ScheduleEvery, r.Rate = 4, 8, 0.1
+		}},
+		{"bis_e2e", false, true, func(r *Recipe) {
+			endToEnd(r, 1000)
+			r.Config.Spatial, r.Config.Taps, r.Config.Channels = true, lastConvolutions(r.Config), 128
+			r.ScheduleEvery = 12
 		}},
 	}
 	short := func(name string, change func(*Recipe)) {
-		all = append(all, ownTraining{name, false, func(r *Recipe) {
+		all = append(all, ownTraining{name, false, false, func(r *Recipe) {
 			r.Epochs, r.ScheduleEvery = 2, max(optim.Reference.Unrectified(), r.ScheduleEvery/3)
 			change(r)
 		}})
@@ -95,8 +103,12 @@ func Scenarios() []Scenario {
 		}
 		if d.id == "a" {
 			for _, o := range ownTrainings() {
-				s.ID, s.Stem, s.Own = d.id+"_"+o.name, stem+"_"+o.name, o.name
-				all = append(all, s)
+				own := s
+				own.ID, own.Stem, own.Own = d.id+"_"+o.name, stem+"_"+o.name, o.name
+				if o.plain {
+					own.Classifier, own.Stem = s.Plain, strings.TrimSuffix(s.Plain, ".safetensors")+"_"+o.name
+				}
+				all = append(all, own)
 			}
 		}
 	}

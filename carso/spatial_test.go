@@ -27,45 +27,21 @@ func TestSpatial(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, last := Losses{}, Losses{}
-	for tr.Step() < tr.Total() {
-		if last, err = tr.Advance(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-		if tr.Step() == 1 {
-			first = last
-		}
-	}
+	first, last := advance(t, tr, tr.Total())
 	if !(last.BCE < first.BCE) {
 		t.Errorf("reconstruction loss %g after %d steps on one batch, %g before", last.BCE, tr.Total(), first.BCE)
 	}
-	state, files := t.TempDir(), t.TempDir()
-	if err := tr.Save(state); err != nil {
-		t.Fatal(err)
-	}
-	if err := ExportState(state, files, "p", false); err != nil {
-		t.Fatal(err)
-	}
-	cfg, _, err := purifierConfig("p", Folder(files))
-	if err != nil || !cfg.Spatial {
-		t.Fatalf("its files say spatial %v, %v", cfg.Spatial, err)
-	}
-	store := model.NewStore()
-	if err := LoadBase(store, cfg.Base, file); err != nil {
-		t.Fatal(err)
-	}
-	if err := LoadPurifier(store, cfg, "p", Folder(files)); err != nil {
-		t.Fatal(err)
-	}
-	d, err := NewDefence(store, cfg, 5, LogSum)
-	if err != nil {
-		t.Fatal(err)
+	files := t.TempDir()
+	export(t, tr, files, "p")
+	d := reopened(t, file, files, "p", 5)
+	if !d.Spatial {
+		t.Fatal("its files do not say spatial")
 	}
 	images := trainingImages(t, tr)
 	sameStaged(t, be, d, images)
 
 	// Reconstructions with the maps, and with zeros in their place.
-	e, err := model.NewExec(be, store, func(_ *model.Scope, x *node) []*node { return withoutMaps(d, x) })
+	e, err := model.NewExec(be, d.store, func(_ *model.Scope, x *node) []*node { return withoutMaps(d, x) })
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,9 +5,12 @@ import (
 	"strings"
 	"testing"
 
+	"carsokit/checkpoints"
 	"carsokit/internal/goldentest"
 	"carsokit/internal/nn"
 	"carsokit/models"
+
+	"github.com/gomlx/gomlx/ml/model"
 )
 
 // TestStart: a run that starts at a purifier has that purifier's weights, current and averaged, says so in its state, and refuses one that does not belong to it.
@@ -25,18 +28,9 @@ func TestStart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 8 { // two of Lookahead's rounds, so that averaged weights are neither the first nor the current ones
-		if _, err := first.Advance(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	state, files := t.TempDir(), t.TempDir()
-	if err := first.Save(state); err != nil {
-		t.Fatal(err)
-	}
-	if err := ExportState(state, files, "p", false); err != nil {
-		t.Fatal(err)
-	}
+	advance(t, first, 8) // two of Lookahead's rounds, so that averaged weights are neither the first nor the current ones
+	files := t.TempDir()
+	export(t, first, files, "p")
 
 	r.Start, r.ClassLoss, r.Seed = "p", 1, 9
 	dir := t.TempDir()
@@ -85,20 +79,59 @@ func TestStart(t *testing.T) {
 		}
 	}
 	// Another purifier under the same name: the run that started elsewhere does not go on with it.
-	for range 4 {
-		if _, err := first.Advance(t.Context()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := first.Save(state); err != nil {
-		t.Fatal(err)
-	}
-	if err := ExportState(state, files, "p", false); err != nil {
-		t.Fatal(err)
-	}
+	advance(t, first, 4)
+	export(t, first, files, "p")
 	if _, err := NewTrainer(be, r, set, file, Folder(files), dir); err == nil || !strings.Contains(err.Error(), "another run") {
 		t.Errorf("continuing where the start has changed: %v", err)
 	}
+}
+
+// advance makes steps and returns the losses of the first and of the last.
+func advance(t *testing.T, tr *Trainer, steps int) (first, last Losses) {
+	t.Helper()
+	for k := range steps {
+		l, err := tr.Advance(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if last = l; k == 0 {
+			first = l
+		}
+	}
+	return first, last
+}
+
+// export writes the files of a purifier as it stands.
+func export(t *testing.T, tr *Trainer, files, stem string) {
+	t.Helper()
+	state := t.TempDir()
+	if err := tr.Save(state); err != nil {
+		t.Fatal(err)
+	}
+	if err := ExportState(state, files, stem, false); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reopened is the defence whose purifier's files export wrote, around the classifier in file.
+func reopened(t *testing.T, file *checkpoints.File, files, stem string, samples int) *Defence {
+	t.Helper()
+	cfg, _, err := purifierConfig(stem, Folder(files))
+	if err != nil {
+		t.Fatal(err)
+	}
+	store := model.NewStore()
+	if err := LoadBase(store, cfg.Base, file); err != nil {
+		t.Fatal(err)
+	}
+	if err := LoadPurifier(store, cfg, stem, Folder(files)); err != nil {
+		t.Fatal(err)
+	}
+	d, err := NewDefence(store, cfg, samples, LogSum)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
 }
 
 func value(t *testing.T, tr *Trainer, path string) []float32 {

@@ -56,10 +56,21 @@ func (s Series) look(i int) int {
 	return i
 }
 
-// The look of the n-th series. The colours are those of Okabe and Ito, which colour-blind readers tell apart; marker and
-// dashes tell curves apart in black and white. Yellow comes last: it is faint on white.
+// The palette's colours are those of Okabe and Ito, which colour-blind readers tell apart.
+const (
+	Blue      = "#0072B2"
+	Vermilion = "#D55E00"
+	Green     = "#009E73"
+	Purple    = "#CC79A7"
+	Orange    = "#E69F00"
+	SkyBlue   = "#56B4E9"
+	Black     = "#000000"
+	Yellow    = "#F0E442"
+)
+
+// The look of the n-th series: marker and dashes tell curves apart in black and white. Yellow comes last: it is faint on white.
 var (
-	palette = []string{"#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442"}
+	palette = []string{Blue, Vermilion, Green, Purple, Orange, SkyBlue, Black, Yellow}
 	markers = []string{"circle", "rect", "triangle", "diamond"}
 	dashes  = []string{"solid", "dashed", "dotted"}
 )

@@ -99,10 +99,10 @@ func TableCurves(t paper.Table, column string) []plots.Series {
 }
 
 // rowColours are those of the rows of the main table, the same in every chart of curves.
-var rowColours = map[string]string{"classifier": "#0072B2", "carso-paper": "#D55E00", "carso-honest": "#009E73"}
+var rowColours = map[string]string{"classifier": plots.Blue, "carso-paper": plots.Vermilion, "carso-honest": plots.Green}
 
 // fateColours: blue is what robustness would be, vermilion what only looks like it.
-var fateColours = map[record.Fate]string{record.SurvivedFinite: "#0072B2", record.SurvivedNaN: "#D55E00", record.SurvivedZero: "#E69F00", record.Broken: "#999999", record.WrongBefore: "#DDDDDD"}
+var fateColours = map[record.Fate]string{record.SurvivedFinite: plots.Blue, record.SurvivedNaN: plots.Vermilion, record.SurvivedZero: plots.Orange, record.Broken: "#999999", record.WrongBefore: "#DDDDDD"}
 
 func fateSeries() []plots.Series {
 	var series []plots.Series

@@ -158,7 +158,7 @@ func swaps() []line {
 	return lines
 }
 
-// purifiers: one classifier, alone and behind purifiers trained in other ways.
+// purifiers: classifiers, alone and behind purifiers trained in other ways.
 func purifiers() []line {
 	a := Scenarios()[0]
 	lines := []line{{Head{a.ID + "/classifier", a.Data + ": " + titleOf("classifier")}, record.Query{Scenario: a.ID, Row: "classifier"}}}
@@ -168,7 +168,10 @@ func purifiers() []line {
 		}
 	}
 	add(a.ID, "trained as in the paper")
-	for _, o := range trainings[:2] {
+	for _, o := range trainings[:3] {
+		if strings.HasPrefix(o.suffix, "bis") {
+			lines = append(lines, line{Head{a.ID + "/plain", a.Data + ": " + titleOf("plain")}, record.Query{Scenario: a.ID, Row: "plain"}})
+		}
 		add(a.ID+"_"+o.suffix, o.what)
 	}
 	return lines
@@ -192,7 +195,7 @@ func aloneOf(q record.Query) record.Query {
 	q.Row, q.Decides, q.Samples = "classifier", "", 0
 	base, variant, _ := strings.Cut(q.Scenario, "_")
 	switch variant {
-	case "bis", "quinquies":
+	case "bis", "quinquies", "bis_e2e":
 		q.Scenario, q.Row = base, "plain"
 	case "quater":
 		q.Scenario = base

@@ -69,7 +69,8 @@ func Variants() []Scenario {
 // trainings are those of the purifier, beside the paper's, that package carso has recipes for.
 var trainings = []struct{ suffix, what, takes string }{
 	{"e2e", "trained against attacks on the whole defence", "an hour"},
-	{"spatial", "whose decoder sees maps, trained so from the beginning", "an hour"},
+	{"residual", "that corrects the image, trained against attacks on the whole defence", "an hour"},
+	{"bis_e2e", "around the plain net, trained against attacks on the whole defence", "an hour"},
 	{"short", "trained as in the paper, in a third of the time", shortTakes},
 	{"phi0", "the same without adversaries", shortTakes},
 	{"phi25", "the same with a quarter of adversaries", shortTakes},

@@ -45,7 +45,7 @@ func doctor(_ context.Context, args []string) error {
 	}
 	venv := filepath.Join(root, ".venv")
 	plugin, err := setup.Plugin()
-	findings = append(findings, check("xla plugin", plugin, err, "make setup installs it; without it the Go backend computes, tens of times slower"))
+	findings = append(findings, check("xla plugin", plugin, err, "make test (or make quickstart) installs it; without it the Go backend computes, tens of times slower"))
 	echarts, err := setup.ECharts()
 	findings = append(findings, check("echarts", echarts, err, remedy))
 	for _, p := range []struct{ what, path string }{

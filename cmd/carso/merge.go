@@ -118,6 +118,12 @@ func evalLine(s record.Spec, dir string, images, chunk int) (string, error) {
 	if q.Samples != 0 && q.Samples != 8 {
 		line += fmt.Sprintf(" -samples %d", q.Samples)
 	}
+	if q.Steps != 0 {
+		line += fmt.Sprintf(" -steps %d", q.Steps)
+	}
+	if q.EoT != 0 {
+		line += fmt.Sprintf(" -eot %d", q.EoT)
+	}
 	if q.Seed != 0 {
 		line += fmt.Sprintf(" -seed %d", q.Seed)
 	}

@@ -89,8 +89,9 @@ func TestEvalLine(t *testing.T) {
 	s.Seed, s.Eps = 7, 16./255
 	s.Defence = json.RawMessage(`{"samples":4}`)
 	s.Attack = json.RawMessage(strings.Replace(string(s.Attack), `"decides":"log-sum"`, `"decides":"logit"`, 1))
+	s.Attack = json.RawMessage(strings.NewReplacer(`"steps":40`, `"steps":7`, `"eot":4`, `"eot":2`).Replace(string(s.Attack)))
 	line, err := evalLine(s, "r", 9, 3)
-	if want := "carso eval -scenario a -row carso-honest -column rand -scale small -images 9 -eps 16 -samples 4 -seed 7 -decides logit -chunk 3 -again -records r"; err != nil || line != want {
+	if want := "carso eval -scenario a -row carso-honest -column rand -scale small -images 9 -eps 16 -samples 4 -steps 7 -eot 2 -seed 7 -decides logit -chunk 3 -again -records r"; err != nil || line != want {
 		t.Errorf("%s (%v)\nwant %s", line, err, want)
 	}
 	for _, text := range []string{"0.5", "8", "242.25", "12.7"} {
