@@ -144,7 +144,10 @@ func (s Sequence) Run(ctx context.Context, b Batch, seed rng.Seed) (*Outcome, er
 					copy(out.Adv[i*d:(i+1)*d], r.Adv[j*d:])
 					strongest = r.Adv
 				}
-				copy(out.Strongest[i*d:(i+1)*d], strongest[j*d:])
+				// A stage whose own first pass has the image wrong gives it back as it is, which is no reason to forget what an earlier one found.
+				if found := strongest[j*d : (j+1)*d]; !slices.Equal(found, b.X[i*d:(i+1)*d]) {
+					copy(out.Strongest[i*d:], found)
+				}
 			}
 		}
 		out.Diag = append(out.Diag, diag)

@@ -193,12 +193,18 @@ func (t *Trainer) quickRobust(of map[attacks.Classifier]func(*Point) *float64) (
 
 // ExportState writes the three files that inference needs from the state of a finished training in dir, as the reference saves them: the slow
 // parameters of Lookahead with the current BatchNorm statistics. With half set the numbers are rounded to float16, which halves the files.
-func ExportState(dir, out, stem string, half bool) error {
+//
+// It returns the number of steps that the weights have learnt from, and what was wrong with a newer state that had to be passed over.
+func ExportState(dir, out, stem string, half bool) (steps int, warning string, err error) {
 	var meta trainState
-	ts, _, _, err := checkpoints.LoadState(dir, stateName, &meta)
+	ts, step, warning, err := checkpoints.LoadState(dir, stateName, &meta)
 	if err != nil {
-		return err
+		return 0, warning, err
 	}
+	return int(step), warning, meta.export(ts, dir, out, stem, half)
+}
+
+func (meta trainState) export(ts []checkpoints.Tensor, dir, out, stem string, half bool) error {
 	state := map[string]checkpoints.Tensor{}
 	for _, t := range ts {
 		state[t.Name] = t

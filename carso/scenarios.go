@@ -311,7 +311,7 @@ func (s Scenario) SmallRecipe(scale string, base models.WRN) (Recipe, error) {
 	for _, o := range ownTrainings() {
 		if o.name == s.Own {
 			o.change(&r)
-			if o.goesOn {
+			if o.goesOn && scale == "small" { // the purifier that ships is of this size
 				r.Start = strings.TrimSuffix(s.Stem, "_"+o.name)
 			}
 			return r, nil

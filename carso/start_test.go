@@ -1,6 +1,7 @@
 package carso
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -67,6 +68,21 @@ func TestStart(t *testing.T) {
 		t.Errorf("continuing: %v", err)
 	}
 
+	// A part of the purifier as it was some steps before, or after, belongs to another training only where its description says so.
+	foreign := t.TempDir()
+	export(t, second, foreign, "p")
+	mixed := t.TempDir()
+	for from, parts := range map[string][]string{files: {"repr_compressors", "decoder"}, foreign: {"repr_fcn_compressor"}} {
+		for _, part := range parts {
+			if err := checkpoints.CopyFile(filepath.Join(from, PartFile("p", part)), filepath.Join(mixed, PartFile("p", part))); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := LoadPurifier(model.NewStore(), r.Config, "p", Folder(mixed)); err == nil || !strings.Contains(err.Error(), "another training") {
+		t.Errorf("parts of two trainings: %v", err)
+	}
+
 	other := r
 	other.Config.Latent = 4
 	for want, try := range map[string]func() (*Trainer, error){
@@ -108,7 +124,7 @@ func export(t *testing.T, tr *Trainer, files, stem string) {
 	if err := tr.Save(state); err != nil {
 		t.Fatal(err)
 	}
-	if err := ExportState(state, files, stem, false); err != nil {
+	if _, _, err := ExportState(state, files, stem, false); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -141,6 +141,9 @@ func (t *Trainer) start(open Opener) error {
 	if err != nil {
 		return err
 	}
+	if around == "" && t.Recipe.Config.Residual {
+		return errors.New("its files do not say how it was trained, so it draws images and corrects none: leave config.residual out")
+	}
 	if around != "" && around != t.weights {
 		return fmt.Errorf("it was trained around a classifier with SHA-256 %.12s…, this run's has %.12s…: start at one that was trained around the same", around, t.weights)
 	}

@@ -100,11 +100,17 @@ func LoadFinal(store *model.Store, c models.WRN, f *checkpoints.File) error {
 
 // LoadPurifier reads the three files that inference needs, frozen.
 func LoadPurifier(store *model.Store, c Config, stem string, open Opener) error {
+	first := true
+	var training string
 	for _, p := range c.Parts() {
 		if p.TrainOnly {
 			continue
 		}
 		err := open.use(PartFile(stem, p.Name), func(f *checkpoints.File) error {
+			if !first && f.Meta["training"] != training {
+				return errors.New("it stems from another training than the parts before it: export them together")
+			}
+			first, training = false, f.Meta["training"]
 			return models.LoadParams(f, store.RootScope().At("%s", p.Name), p.Params, true)
 		})
 		if err != nil {

@@ -277,7 +277,10 @@ func (k Known) place(ctx context.Context, opt GetOptions, from, file string, tem
 		if err != nil {
 			return err
 		}
-		if err := errors.Join(to.Sync(), to.Close(), os.Rename(from, file)); err != nil {
+		if err := errors.Join(to.Sync(), to.Close()); err != nil {
+			return err
+		}
+		if err := os.Rename(from, file); err != nil {
 			return err
 		}
 		return atomicfile.SyncDir(filepath.Dir(file))

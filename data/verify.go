@@ -218,7 +218,10 @@ func (d Dataset) verifyTree(where string) (Report, error) {
 	for _, split := range slices.Sorted(maps.Keys(d.Tree.PerClass)) {
 		fr := FileReport{Name: split, Size: -1}
 		packed := filepath.Join(where, d.Tree.Repacked[split].Name)
-		if _, err := fs.Stat(fsys, path.Join(d.treeRoot(fsys), split)); err != nil && exists(packed) {
+		if !exists(packed) {
+			packed = filepath.Join(where, d.Dir, d.Tree.Repacked[split].Name)
+		}
+		if _, err := fs.Stat(fsys, path.Join(d.treeRoot(fsys), split)); err != nil && d.Tree.Repacked[split].Name != "" && exists(packed) {
 			fr = sumFile(packed, d.Tree.Repacked[split])
 		} else if set, err := d.loadTree(fsys, split); err != nil {
 			fr.Problem = err.Error()

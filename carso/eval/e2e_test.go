@@ -135,7 +135,7 @@ func TestEndToEnd(t *testing.T) {
 		if err := tr.Run(ctx, training.Options[carso.Point]{Dir: out}); err != nil {
 			t.Fatal(err)
 		}
-		if err := carso.ExportState(out, out, s.Stem, true); err != nil {
+		if _, _, err := carso.ExportState(out, out, s.Stem, true); err != nil {
 			t.Fatal(err)
 		}
 		return out
@@ -320,7 +320,10 @@ func TestOtherScenarios(t *testing.T) {
 		if err := p.Run(t.Context(), training.Options[carso.Point]{Dir: dir}); err != nil {
 			t.Fatal(err)
 		}
-		if err := errors.Join(p.Save(dir), carso.ExportState(dir, weights, s.Stem, true)); err != nil {
+		if err := p.Save(dir); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := carso.ExportState(dir, weights, s.Stem, true); err != nil {
 			t.Fatal(err)
 		}
 		store, err := record.Open(t.TempDir())

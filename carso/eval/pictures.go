@@ -44,7 +44,7 @@ func (l *Lab) Pictures(ctx context.Context, q Question, at []int) ([]Picture, er
 	if err != nil {
 		return nil, err
 	}
-	s := job.Set
+	s := l.Set // a job keeps to the images that it evaluates
 	b := attacks.Batch{X: make([]float32, len(at)*s.H*s.W*3), ID: at, H: s.H, W: s.W, C: 3}
 	s.Floats(b.X, at...)
 	for _, i := range at {

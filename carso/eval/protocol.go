@@ -80,8 +80,9 @@ func Find(row, column string, scale paper.Scale, eps float64) (Protocol, error) 
 			"logit":               {Output: string(carso.MeanLogit), Attack: apgd(attacks.CE, true)},
 			"peel-stable":         {Output: string(carso.PeelStable), Attack: apgd(attacks.CE, true)},
 			"representation":      {Output: string(carso.LogSum), Attack: attacks.StandardRepresentation(eps, scale.Steps)},
-			"transfer-z0":         {Output: DrawFree, Attack: apgd(attacks.CE, true)},
-			"transfer-classifier": {Output: Classifier, Attack: apgd(attacks.CE, true)},
+			// What just misleads the substitute is not what misleads the defence most: these go on.
+			"transfer-z0":         {Output: DrawFree, Attack: apgd(attacks.CE, false)},
+			"transfer-classifier": {Output: Classifier, Attack: apgd(attacks.CE, false)},
 		}
 		if stage, ok := single[column]; ok {
 			p.Stages = []Stage{stage}

@@ -191,6 +191,18 @@ func TestWork(t *testing.T) {
 }
 
 // What a question changes is what its record says that it changed, and the question comes back out of the record.
+// The networks of one data set are not evaluated on the images of another, though they are of one size.
+func TestImagesOfAnotherDataSet(t *testing.T) {
+	set, err := data.Sample()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = NewJob(backend(t), Question{Scenario: "b", Row: "classifier", Column: "clean", Scale: "tiny"}, set)
+	if err == nil || !strings.Contains(err.Error(), "scenario b is evaluated on cifar100, and these are images of cifar10") {
+		t.Errorf("CIFAR-100 networks on CIFAR-10: %v", err)
+	}
+}
+
 func TestQuestionSettings(t *testing.T) {
 	for _, q := range questions("small") {
 		if q.Column == "clean" || q.Column == "representation" {

@@ -57,6 +57,9 @@ func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
 	if !(q.Eps >= 0 && q.Eps <= 1) || q.Images < 0 {
 		return Job{}, fmt.Errorf("a bound of %g/255 on %d images: want a bound from 0 to 255, and a positive number of images or 0 for the scale's", q.Eps*255, q.Images)
 	}
+	if s, err := paper.FindScenario(q.Scenario); err == nil && s.Dataset != set.Name {
+		return Job{}, fmt.Errorf("scenario %s is evaluated on %s, and these are images of %s", q.Scenario, s.Dataset, set.Name)
+	}
 	p, scale, err := q.protocol()
 	if err != nil {
 		return Job{}, err

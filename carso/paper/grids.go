@@ -77,6 +77,7 @@ func attacked() []measure {
 		{Head{"rand", "AutoAttack rand, end to end"}, "rand"},
 		{Head{"rand-internal", "rand, by the attack's own count"}, "rand"},
 		{Head{"gain", "rand, minus the classifier alone on the same images"}, "rand"},
+		{Head{"gain-mean", "the same, of the mean over fresh passes on the points of highest loss on either side"}, "rand"},
 		{Head{"nan-start", "rand, attacked images whose first gradient held a NaN"}, "rand"},
 		{Head{"zero-start", "rand, attacked images whose first gradient was exactly zero"}, "rand"},
 		{Head{"finite-survivors", "rand, survivors among the attacked images whose first gradient was finite and not zero"}, "rand"},

@@ -49,6 +49,7 @@ func run(row, column string, n, clean, robust int, parts func(im *record.Image))
 		im := record.Image{Index: i, Label: 1, Clean: []int{answer(i < clean), answer(i < clean+1)}}
 		if column != "clean" {
 			im.Initial, im.Fresh = i < clean, []int{answer(i < robust), answer(i < robust)}
+			im.Strongest = im.Fresh
 			if parts != nil && im.Initial {
 				parts(&im)
 			}
@@ -290,6 +291,26 @@ func TestMissing(t *testing.T) {
 }
 
 // A run at another bound, or of another scale, must never fill a cell of a table at 8/255.
+// A gain is of runs that belong together: a larger run of other data or of another classifier is passed over for it.
+func TestGainPairs(t *testing.T) {
+	defence, alone := run("carso-honest", "rand", 20, 15, 5, nil), run("classifier", "rand", 20, 16, 8, nil)
+	for what, change := range map[string]func(*record.Spec){
+		"data":       func(s *record.Spec) { s.Data.Digest = "other" },
+		"classifier": func(s *record.Spec) { s.Weights = []record.Weight{{Role: "classifier", File: "f.safetensors", SHA256: "bb"}} },
+	} {
+		other := run("classifier", "rand", 40, 30, 20, nil)
+		change(&other.Spec)
+		other.File = "other.jsonl"
+		c := cell(t, build(t, "main", []record.Run{other, defence, alone}), "a/carso-honest", "gain")
+		if c.Reason != "" || c.N != 20 || !strings.HasSuffix(c.Record, alone.File) {
+			t.Errorf("beside a run of other %s: %+v", what, c)
+		}
+		if c := cell(t, build(t, "main", []record.Run{other, defence}), "a/carso-honest", "gain"); c.Reason == "" {
+			t.Errorf("a run of other %s was paired: %+v", what, c)
+		}
+	}
+}
+
 func TestOtherRunsDoNotFill(t *testing.T) {
 	for name, spoil := range map[string]func(*record.Spec){
 		"eps":   func(s *record.Spec) { s.Eps = 0.95 },
@@ -495,7 +516,7 @@ func TestCover(t *testing.T) {
 		t.Errorf("the tables sum up to %+v, in all %+v", sum, c.Count)
 	}
 	main := c.Tables[0]
-	if main.ID != "main" || main.Filled != 22 || main.Reasons["no record"] == 0 || main.Reasons["not applicable"] != 6 {
+	if main.ID != "main" || main.Filled != 24 || main.Reasons["no record"] == 0 || main.Reasons["not applicable"] != 12 {
 		t.Errorf("main: %+v", main.Count)
 	}
 	for _, format := range []string{"text", "json"} {

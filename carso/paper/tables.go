@@ -193,6 +193,20 @@ func Find(runs []record.Run, q record.Query) (record.Run, error) {
 	return (&builder{runs: runs, scale: scale}).best(q)
 }
 
+// findBeside is find among the runs that other, of a defence, can be paired with: on the same data, and of a classifier whose weights are among other's.
+func (b *builder) findBeside(q record.Query, other record.Run) (record.Run, string) {
+	all := b.runs
+	defer func() { b.runs = all }()
+	if other.File != "" {
+		b.runs = slices.DeleteFunc(slices.Clone(all), func(r record.Run) bool {
+			return r.Spec.Data != other.Spec.Data || slices.ContainsFunc(r.Spec.Weights, func(w record.Weight) bool {
+				return !slices.ContainsFunc(other.Spec.Weights, func(o record.Weight) bool { return o.SHA256 == w.SHA256 })
+			})
+		})
+	}
+	return b.find(q)
+}
+
 // find returns the run that fills a cell, or the reason why there is none, and notes what is wrong with the run.
 func (b *builder) find(q record.Query) (record.Run, string) {
 	q.Scale = b.scale.Name
@@ -340,6 +354,7 @@ func (b *builder) main() {
 		{Head{"rand-internal", "rand, by the attack's own count"}, "rand"},
 		{Head{"pgd-eot", "PGD+EoT, end to end"}, "pgd-eot"},
 		{Head{"gain", "rand, minus the classifier alone on the same images"}, "rand"},
+		{Head{"gain-mean", "the same, of the mean over fresh passes on the points of highest loss on either side"}, "rand"},
 		{Head{"nan-start", "rand, attacked images whose first gradient held a NaN"}, "rand"},
 		{Head{"zero-start", "rand, attacked images whose first gradient was exactly zero"}, "rand"},
 		{Head{"finite-survivors", "rand, survivors among the attacked images whose first gradient was finite and not zero"}, "rand"},
@@ -379,8 +394,8 @@ func (b *builder) cell(q record.Query, what string) Cell {
 	run, reason := b.find(q)
 	var alone record.Run
 	var without string
-	if what == "gain" {
-		alone, without = b.find(aloneOf(q))
+	if isGain(what) {
+		alone, without = b.findBeside(aloneOf(q), run)
 	}
 	var c Cell
 	switch {
@@ -392,8 +407,10 @@ func (b *builder) cell(q record.Query, what string) Cell {
 		c = estimate(run, "clean", record.Clean)
 	case strings.HasSuffix(what, "-internal"):
 		c = estimate(run, "internal", record.Internal)
-	case what == "gain" && without != "":
+	case isGain(what) && without != "":
 		c.Reason = without
+	case what == "gain-mean":
+		c = gain(run, "strongest-mean", alone, "strongest-mean")
 	case what == "gain":
 		c = gain(run, p.definition, alone, protocols()[0].definition)
 	case what == "nan-start" || what == "zero-start" || what == "finite-survivors":
@@ -410,10 +427,13 @@ func (b *builder) cell(q record.Query, what string) Cell {
 	return c
 }
 
+// isGain says whether a column compares CARSO with its classifier.
+func isGain(what string) bool { return what == "gain" || what == "gain-mean" }
+
 // inapplicable says why no evaluation fills a cell.
 func inapplicable(q record.Query, what string) (why string, no bool) {
 	switch {
-	case what == "gain" && !strings.HasPrefix(q.Row, "carso-"):
+	case isGain(what) && !strings.HasPrefix(q.Row, "carso-"):
 		return "not applicable: a gain is CARSO's", true
 	case what == "gain-best-at" || what == "gain-best-purifier":
 		return "not computed: the other defence is somebody else's full-size network (carso table context), so that no images can be paired", true
@@ -427,7 +447,7 @@ func inapplicable(q record.Query, what string) (why string, no bool) {
 
 func unit(column string) Unit {
 	switch column {
-	case "gain", "gain-best-at", "gain-best-purifier":
+	case "gain", "gain-mean", "gain-best-at", "gain-best-purifier":
 		return Points
 	case "finite-survivors":
 		return Images

@@ -176,13 +176,18 @@ func count(predictions []int, label int) int {
 	return n
 }
 
-// PartIDs lists the run's parts in the order of their first appearance. The first is the one that met every attacked image.
+// PartIDs lists the run's parts in the order in which they ran. The first is the one that met every attacked image. An image that its own first passes have wrong may lack it, so
+// a part that is new takes its place before those of its image that are known.
 func (r Run) PartIDs() []PartID {
 	var ids []PartID
 	for _, im := range r.Images {
-		for _, p := range im.Parts {
-			if id := (PartID{p.Attack, p.Output}); !slices.Contains(ids, id) {
-				ids = append(ids, id)
+		at := len(ids)
+		for _, p := range slices.Backward(im.Parts) {
+			id := PartID{p.Attack, p.Output}
+			if k := slices.Index(ids, id); k >= 0 {
+				at = k
+			} else {
+				ids = slices.Insert(ids, at, id)
 			}
 		}
 	}

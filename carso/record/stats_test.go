@@ -52,6 +52,12 @@ func TestParts(t *testing.T) {
 		{Index: 2, Label: 1, Fresh: fresh, Initial: true, Parts: []Part{part(ce, Part{ZeroStart: true, ZeroEver: true, LossZeroStart: true}), part(dlr, Part{Broken: true})}, Broken: dlr.String()},
 		{Index: 3, Label: 1, Fresh: fresh, Initial: true, Parts: []Part{part(ce, Part{Broken: true, NaNEver: true})}, Broken: ce.String()},
 	}}
+	// An image that the first part did not attack, in front of all others, does not make the second one the first.
+	late := Run{Images: []Image{{Index: 0, Initial: true, Parts: []Part{{Attack: dlr.Attack, Output: dlr.Output}}}}}
+	late.Images = append(late.Images, run.Images...)
+	if ids := late.PartIDs(); !slices.Equal(ids, []PartID{ce, dlr}) {
+		t.Errorf("parts, with an image that met the second only: %v", ids)
+	}
 	if ids := run.PartIDs(); !slices.Equal(ids, []PartID{ce, dlr}) {
 		t.Errorf("parts %v", ids)
 	}

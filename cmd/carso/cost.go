@@ -23,7 +23,8 @@ const ratesFile = "rates.json"
 type rates map[string]float64
 
 func rateName(s record.Spec) string {
-	return strings.Join([]string{s.Scenario, s.Row, s.Column, s.Scale, s.Versions["backend"]}, "/")
+	q := s.Settings()
+	return strings.Join([]string{s.Scenario, s.Row, s.Column, s.Scale, s.Versions["backend"], fmt.Sprint(q.Samples, q.Steps, q.EoT, q.Screened), q.Decides}, "/")
 }
 
 func loadRates(dir string) (rates, error) {

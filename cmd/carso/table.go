@@ -273,7 +273,7 @@ func tellCosts(w io.Writer, title string, qs []record.Query) error {
 	return err
 }
 
-// allRuns are the program's own records and those of a folder, which may not exist.
+// allRuns are the program's own records and those of a folder, which may not exist. Of an evaluation that is in both, the one with more images.
 func allRuns(dir string) ([]record.Run, error) {
 	runs, err := paper.Committed()
 	if err != nil {
@@ -283,5 +283,16 @@ func allRuns(dir string) ([]record.Run, error) {
 		return runs, nil
 	}
 	more, err := record.Load(dir)
-	return append(runs, more...), err
+	at := map[string]int{}
+	for i, r := range runs {
+		at[r.Spec.Key()] = i
+	}
+	for _, r := range more {
+		if i, both := at[r.Spec.Key()]; !both {
+			runs = append(runs, r)
+		} else if len(r.Images) > len(runs[i].Images) {
+			runs[i] = r
+		}
+	}
+	return runs, err
 }

@@ -185,7 +185,7 @@ func trainPurifier(ctx context.Context, f trainFlags, s carso.Scenario, set *dat
 	if err != nil {
 		return err
 	}
-	return finish(t.Run(ctx, options[carso.Point](f.out, t.Step(), recipe.Batch, t.Warning)), f.out, "carso export writes the weights")
+	return finish(t.Run(ctx, options[carso.Point](f.out, t.Step(), recipe.Batch*max(1, recipe.Processes), t.Warning)), f.out, "carso export writes the weights")
 }
 
 func finish(err error, out, next string) error {
@@ -262,9 +262,14 @@ func export(_ context.Context, args []string) error {
 		}
 	}
 	if *purifier != "" {
-		if err := carso.ExportState(*purifier, *out, s.Stem, !*full); err != nil {
+		steps, warning, err := carso.ExportState(*purifier, *out, s.Stem, !*full)
+		if err != nil {
 			return err
 		}
+		if warning != "" {
+			fmt.Fprintln(os.Stderr, "carso:", warning)
+		}
+		fmt.Printf("the purifier of %s after %d steps\n", *purifier, steps)
 		return checkpoints.CopyFile(filepath.Join(*purifier, training.Curve), filepath.Join(*out, s.Stem+"."+training.Curve))
 	}
 	return nil

@@ -23,7 +23,7 @@ var allowed = map[string][]string{
 	"internal/rng":          {},
 	"internal/nn":           {"internal/rng"},
 	"internal/optim":        {},
-	"internal/training":     {"internal/atomicfile"},
+	"internal/training":     {"internal/atomicfile", "internal/fetch"},
 	"internal/setup":        {},
 	"internal/goldentest":   {"checkpoints", "internal/setup", "internal/xlaenv"},
 	"internal/xlaenv":       {"internal/setup"},

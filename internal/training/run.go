@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"carsokit/internal/atomicfile"
+	"carsokit/internal/fetch"
 )
 
 // Point is one line of a training curve.
@@ -51,6 +52,11 @@ func Run[P Point](ctx context.Context, job Job[P], o Options[P]) error {
 	if err := os.MkdirAll(o.Dir, 0o777); err != nil {
 		return fmt.Errorf("making the training folder: %w", err)
 	}
+	unlock, err := fetch.LockDir(o.Dir, "carso train")
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	path := filepath.Join(o.Dir, Curve)
 	points, err := ReadCurve[P](path)
 	if err != nil {

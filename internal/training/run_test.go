@@ -1,6 +1,7 @@
 package training
 
 import (
+	"carsokit/internal/fetch"
 	"context"
 	"errors"
 	"fmt"
@@ -110,6 +111,22 @@ func TestCurveAheadOfState(t *testing.T) {
 	points, err := ReadCurve[point](filepath.Join(dir, Curve))
 	if err != nil || len(points) != 2 || points[1].Sum == 2 {
 		t.Errorf("%v, %v", points, err)
+	}
+}
+
+// Two runs cannot share a folder at once.
+func TestFolderInUse(t *testing.T) {
+	dir := t.TempDir()
+	unlock, err := fetch.LockDir(dir, "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Run(t.Context(), load(t, dir, 8), Options[point]{Dir: dir}); err == nil || !strings.Contains(err.Error(), "in use") {
+		t.Errorf("a second run in a folder: %v", err)
+	}
+	unlock()
+	if err := Run(t.Context(), load(t, dir, 8), Options[point]{Dir: dir}); err != nil {
+		t.Error(err)
 	}
 }
 
