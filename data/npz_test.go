@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bytes"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -123,6 +124,14 @@ func TestRepackedTree(t *testing.T) {
 	mustSay(t, err, ErrDamaged, "val.npz", "5 images instead of 6")
 	r, err := d.Verify(dir)
 	if err != nil || r.OK() || !strings.Contains(r.String(), "MD5") {
+		t.Errorf("%v\n%s", err, r)
+	}
+	// In the folder of the data set, where opening finds it, verifying does, too.
+	nested := t.TempDir()
+	if err := errors.Join(os.Mkdir(filepath.Join(nested, d.Dir), 0o777), os.Rename(filepath.Join(dir, "val.npz"), filepath.Join(nested, d.Dir, "val.npz"))); err != nil {
+		t.Fatal(err)
+	}
+	if r, err := d.Verify(nested); err != nil || r.OK() || !strings.Contains(r.String(), "MD5") {
 		t.Errorf("%v\n%s", err, r)
 	}
 }

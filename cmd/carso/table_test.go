@@ -202,6 +202,27 @@ func TestCostsInDocuments(t *testing.T) {
 	}
 }
 
+// An evaluation that is among the program's records and in the folder, too, is one.
+func TestAllRunsOnce(t *testing.T) {
+	committed, err := paper.Committed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := committed[0].Spec.FileName() + ".gz"
+	raw, err := os.ReadFile(filepath.Join("..", "..", "carso", "paper", "records", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, name), raw, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	runs, err := allRuns(dir)
+	if err != nil || len(runs) != len(committed) {
+		t.Errorf("%d runs, want the %d of the program: %v", len(runs), len(committed), err)
+	}
+}
+
 func TestListTables(t *testing.T) {
 	var out bytes.Buffer
 	if err := listTables(&out, "small", nil); err != nil {
