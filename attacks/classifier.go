@@ -29,6 +29,13 @@ type Staged interface {
 	LogitsGiven(scope *model.Scope, cond, noise *Node) *Node
 }
 
+// Represents is a Staged classifier whose condition holds more than its representation of the image, for example the image itself. The first Represented values of it
+// are what [Representation] moves.
+type Represents interface {
+	Staged
+	Represented() int
+}
+
 // Ensemble is a Staged classifier that aggregates independent members, each with its own share of the noise: NoiseDims()[0] is their number N, and
 // LogitsGiven(cond, noise) = Aggregate(MemberLogits(cond, noise)). Where there are more of them than OracleOptions.Members, a pass is computed in parts of that many, so that
 // its memory does not grow with N. The price is a second forward pass of every member when a gradient is asked for.

@@ -64,9 +64,12 @@ func (o *engine) backGraph(s *model.Scope, in []*Node) []*Node {
 	return []*Node{Gradient(ReduceAllSum(Mul(c, in[1])), in[0])[0]}
 }
 
-// distanceGraph: x, from [B,K] -> d/dx of half the squared distance of Condition(x) to from, and that [B].
+// distanceGraph: x, from [B,K] -> d/dx of half the squared distance of Condition(x), of what it represents, to from, and that [B].
 func (o *engine) distanceGraph(s *model.Scope, in []*Node) []*Node {
 	away := Sub(o.conditionGraph(s, in[:1])[0], in[1])
+	if r, ok := o.staged.(Represents); ok && r.Represented() < away.Shape().Dimensions[1] {
+		away = SliceAxis(away, 1, AxisRange(0, r.Represented()))
+	}
 	half := MulScalar(ReduceSum(Square(away), 1), 0.5)
 	return []*Node{Gradient(ReduceAllSum(half), in[0])[0], half}
 }

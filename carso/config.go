@@ -136,6 +136,16 @@ func (c Config) decoderInput(l int) int {
 	return n
 }
 
+// mapValues is the length of all maps that the decoder sees together, flattened.
+func (c Config) mapValues() (n int) {
+	for l := range decoderLayers {
+		if t, ok := c.skip(l); ok {
+			n += t.H * t.W * c.decoderChannels()[l]
+		}
+	}
+	return n
+}
+
 // pixels is the number of values of an image.
 func (c Config) pixels() int { return c.Base.Size * c.Base.Size * 3 }
 

@@ -21,7 +21,10 @@ type Defence struct {
 	store *model.Store
 }
 
-var _ attacks.Ensemble = (*Defence)(nil)
+var (
+	_ attacks.Ensemble   = (*Defence)(nil)
+	_ attacks.Represents = (*Defence)(nil)
+)
 
 // Scopes of a store that holds a defence; the purifier's parts have scopes of their names beside them.
 const (
@@ -61,6 +64,9 @@ func (d *Defence) Store() *model.Store { return d.store }
 
 // Classes is the number of classes of the final classifier.
 func (d *Defence) Classes() int { return d.Final.Classes }
+
+// Represented is how many values of the condition the purifier's compressors make: all, but for the image's own (Config.Residual) and its logits (Config.Direct).
+func (d *Defence) Represented() int { return d.Cond + d.mapValues() }
 
 // NoiseDims is the shape of the latent samples of one pass: [N, Latent], or nil where there is no noise.
 func (d *Defence) NoiseDims() []int {

@@ -88,6 +88,9 @@ func TestResidual(t *testing.T) {
 	}
 	d.Direct = true // together, each finds its own part of the condition
 	sameStaged(t, be, d, images)
+	if _, k, err := o(d).Condition(t.Context(), images); err != nil || k != d.Represented()+d.pixels()+d.Classes() || d.Represented() <= d.Cond {
+		t.Errorf("a condition of %d values, %d of which are the representation's: %v", k, d.Represented(), err)
+	}
 	e, err := model.NewExec(be, d.store, func(s *model.Scope, x *node) []*node {
 		return []*node{d.Reconstruct(d.Condition(s, x), nil)}
 	})
