@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -21,6 +22,9 @@ import (
 func (s *Store) Merge(run Run, chunk int) (Run, error) {
 	if chunk < 1 {
 		return Run{}, fmt.Errorf("record: merging with %d images a line: want at least 1", chunk)
+	}
+	if whole, ok := s.packedWhole(run); ok {
+		return whole, nil
 	}
 	w, err := s.Writer(run.Spec)
 	if err != nil {
@@ -79,6 +83,28 @@ func (s *Store) Merge(run Run, chunk int) (Run, error) {
 	}
 	runs[0].File, runs[0].Torn = filepath.Base(w.Path()), false
 	return runs[0], nil
+}
+
+// packedWhole is the store's packed file of the run's Spec, if there is one that holds all of its images: then there is nothing to write.
+func (s *Store) packedWhole(run Run) (Run, bool) {
+	file := filepath.Join(s.dir, run.Spec.FileName()+packed)
+	if _, err := os.Stat(file); err != nil {
+		return Run{}, false
+	}
+	runs, err := Join(file)
+	if err != nil || len(runs) != 1 || runs[0].Key != run.Spec.Key() {
+		return Run{}, false
+	}
+	there := map[int]Image{}
+	for _, im := range runs[0].Images {
+		there[im.Index] = im
+	}
+	for _, im := range run.Images {
+		if same, ok := there[im.Index]; !ok || !reflect.DeepEqual(same, im) {
+			return Run{}, false
+		}
+	}
+	return runs[0], true
 }
 
 // Missing lists which of the first n images of its Spec the run lacks.

@@ -359,6 +359,13 @@ func TestLoadFS(t *testing.T) {
 	if _, err := (&Store{dir}).Writer(spec()); err == nil || !strings.Contains(err.Error(), "gunzip") {
 		t.Errorf("a writer beside a packed file: %v", err)
 	}
+	// Merging what the packed file holds writes nothing, and what it lacks is refused.
+	for n, want := range map[int]string{3: "", 6: "gunzip"} {
+		merged, err := (&Store{dir}).Merge(Run{Key: spec().Key(), Spec: spec(), Images: images(1, n)}, 2)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) || err == nil && len(merged.Images) != 4 {
+			t.Errorf("merging images 1 to %d with a packed file: %d images, %v", n, len(merged.Images), err)
+		}
+	}
 	for at := range whole {
 		write(whole[:at])
 		if _, err := Load(dir); err == nil || !strings.Contains(err.Error(), name+": unpacking") {
