@@ -312,8 +312,11 @@ func protocolOf(row string) protocol {
 // Score is what counts as correct in a column of the main table in a row of it.
 func Score(row, column string) (name string, s record.Score) {
 	name = protocolOf(row).definition
-	if column == "clean" {
+	switch {
+	case column == "clean":
 		name = "clean"
+	case column == "pgd-eot" && name == "fresh":
+		name = "strongest" // the reference scores PGD+EoT's last iterate, not the clean image where that failed
 	}
 	return name, definition(name)
 }
@@ -420,7 +423,8 @@ func (b *builder) cell(q record.Query, what string) Cell {
 			c = gradients(run, ids[0], what, true)
 		}
 	default:
-		c = estimate(run, p.definition, definition(p.definition))
+		name, score := Score(q.Row, q.Column)
+		c = estimate(run, name, score)
 	}
 	q.Scale = b.scale.Name
 	c.Evaluation = q
