@@ -142,21 +142,30 @@ func aggregations() []line {
 func swaps() []line {
 	var lines []line
 	for _, s := range append(Scenarios()[:2], Variants()...) { // of c there are no variants
-		what := "at full size f = g = " + s.Classifier
+		what := "f = g = " + sizes(s.Classifier)
 		if s.Final != "" {
-			what = "at full size f = " + s.Classifier + ", g = " + s.Final
+			what = "f = " + sizes(s.Classifier) + ", g = " + sizes(s.Final)
 		}
 		rows := defended
 		if alone := aloneOf(record.Query{Scenario: s.ID}); alone.Scenario == s.ID {
 			rows = attackedRows
 		} else if s.Final == "" {
-			lines = append(lines, line{Head{alone.Scenario + "/" + alone.Row, fmt.Sprintf("%s, at full size %s: %s", s.Data, s.Classifier, titleOf(alone.Row))}, alone})
+			lines = append(lines, line{Head{alone.Scenario + "/" + alone.Row, fmt.Sprintf("%s, %s: %s", s.Data, sizes(s.Classifier), titleOf(alone.Row))}, alone})
 		}
 		for _, row := range rows {
 			lines = append(lines, line{Head{s.ID + "/" + row, fmt.Sprintf("%s, %s: %s", s.Data, what, titleOf(row))}, record.Query{Scenario: s.ID, Row: row}})
 		}
 	}
 	return lines
+}
+
+// sizes says what kind of network a classifier of the authors' is, which is what the small one in its place has in common with it.
+func sizes(classifier string) string {
+	kind := "adversarially trained"
+	if strings.HasPrefix(classifier, "own_") {
+		kind = "plain"
+	}
+	return kind + " (at full size " + classifier + ")"
 }
 
 // purifiers: classifiers, alone and behind purifiers trained in other ways.
