@@ -51,6 +51,17 @@ func mustHold(t *testing.T, b []byte, open func([]byte) (*File, error)) {
 }
 
 func FuzzPyTorchZip(f *testing.F) {
+	files, err := filepath.Glob(filepath.Join("testdata", "pytorch", "*_zip.pt"))
+	if err != nil || len(files) == 0 {
+		f.Fatal("no archives to begin with: ", err)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(content)
+	}
 	for _, h := range hostilePyTorch() {
 		if strings.HasPrefix(string(h.file), "PK") && len(h.file) < 1<<12 {
 			f.Add(h.file)
