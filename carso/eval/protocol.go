@@ -76,10 +76,10 @@ func Find(row, column string, scale paper.Scale, eps float64) (Protocol, error) 
 	case "carso-adaptive":
 		p.Decides, p.Confirm = string(carso.LogSum), 4
 		single := map[string]Stage{
-			"margin":              {Output: string(carso.LogSum), Attack: apgd(attacks.Margin, true)},
-			"logit":               {Output: string(carso.MeanLogit), Attack: apgd(attacks.CE, true)},
-			"peel-stable":         {Output: string(carso.PeelStable), Attack: apgd(attacks.CE, true)},
-			"representation":      {Output: string(carso.LogSum), Attack: attacks.StandardRepresentation(eps, scale.Steps)},
+			"margin":         {Output: string(carso.LogSum), Attack: apgd(attacks.Margin, true)},
+			"logit":          {Output: string(carso.MeanLogit), Attack: apgd(attacks.CE, true)},
+			"peel-stable":    {Output: string(carso.PeelStable), Attack: apgd(attacks.CE, true)},
+			"representation": {Output: string(carso.LogSum), Attack: attacks.StandardRepresentation(eps, scale.Steps)},
 			// What just misleads the substitute is not what misleads the defence most: these go on.
 			"transfer-z0":         {Output: DrawFree, Attack: apgd(attacks.CE, false)},
 			"transfer-classifier": {Output: Classifier, Attack: apgd(attacks.CE, false)},

@@ -295,8 +295,10 @@ func TestMissing(t *testing.T) {
 func TestGainPairs(t *testing.T) {
 	defence, alone := run("carso-honest", "rand", 20, 15, 5, nil), run("classifier", "rand", 20, 16, 8, nil)
 	for what, change := range map[string]func(*record.Spec){
-		"data":       func(s *record.Spec) { s.Data.Digest = "other" },
-		"classifier": func(s *record.Spec) { s.Weights = []record.Weight{{Role: "classifier", File: "f.safetensors", SHA256: "bb"}} },
+		"data": func(s *record.Spec) { s.Data.Digest = "other" },
+		"classifier": func(s *record.Spec) {
+			s.Weights = []record.Weight{{Role: "classifier", File: "f.safetensors", SHA256: "bb"}}
+		},
 	} {
 		other := run("classifier", "rand", 40, 30, 20, nil)
 		change(&other.Spec)
