@@ -24,7 +24,8 @@ type rates map[string]float64
 
 func rateName(s record.Spec) string {
 	q := s.Settings()
-	return strings.Join([]string{s.Scenario, s.Row, s.Column, s.Scale, s.Versions["backend"], fmt.Sprint(q.Samples, q.Steps, q.EoT, q.Screened), q.Decides}, "/")
+	return strings.Join([]string{s.Scenario, s.Row, s.Column, s.Scale, s.Versions["backend"],
+		fmt.Sprintf("N %d, %d steps of %d draws, screened %v, by %s", q.Samples, q.Steps, q.EoT, q.Screened, q.Decides)}, "/")
 }
 
 func loadRates(dir string) (rates, error) {

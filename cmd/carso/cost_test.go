@@ -83,8 +83,13 @@ func TestRates(t *testing.T) {
 	if err := remember(dir, other, 5); err != nil {
 		t.Fatal(err)
 	}
+	fewer := s
+	fewer.Defence = json.RawMessage(`{"samples":1}`)
+	if err := remember(dir, fewer, 9); err != nil {
+		t.Fatal(err)
+	}
 	r, err := loadRates(dir)
-	if err != nil || r["a/plain/rand/tiny/go"] != 3 || r[rateName(other)] != 5 {
+	if err != nil || len(r) != 3 || r[rateName(s)] != 3 || r[rateName(other)] != 5 || r[rateName(fewer)] != 9 || !strings.HasPrefix(rateName(s), "a/plain/rand/tiny/go/") {
 		t.Errorf("%v, %v", r, err)
 	}
 	if runs, err := record.Load(dir); err != nil || len(runs) != 0 {
