@@ -1,6 +1,7 @@
 package checkpoints
 
 import (
+	"bytes"
 	"errors"
 	"os"
 	"path/filepath"
@@ -50,8 +51,10 @@ func mustHold(t *testing.T, b []byte, open func([]byte) (*File, error)) {
 	}
 }
 
-func FuzzPyTorchZip(f *testing.F) {
-	files, err := filepath.Glob(filepath.Join("testdata", "pytorch", "*_zip.pt"))
+// archives are the files of testdata/pytorch of that pattern.
+func archives(f *testing.F, pattern string) (all [][]byte) {
+	f.Helper()
+	files, err := filepath.Glob(filepath.Join("testdata", "pytorch", pattern))
 	if err != nil || len(files) == 0 {
 		f.Fatal("no archives to begin with: ", err)
 	}
@@ -60,6 +63,13 @@ func FuzzPyTorchZip(f *testing.F) {
 		if err != nil {
 			f.Fatal(err)
 		}
+		all = append(all, content)
+	}
+	return all
+}
+
+func FuzzPyTorchZip(f *testing.F) {
+	for _, content := range archives(f, "*_zip.pt") {
 		f.Add(content)
 	}
 	for _, h := range hostilePyTorch() {
@@ -84,6 +94,10 @@ func FuzzPickle(f *testing.F) {
 }
 
 func FuzzPyTorchLegacy(f *testing.F) {
+	for _, content := range archives(f, "*_legacy.pt*") {
+		_, rest, _ := bytes.Cut(content, []byte("u.")) // behind the description of the machine
+		f.Add(rest)
+	}
 	for _, h := range hostilePyTorch() {
 		if strings.HasPrefix(string(h.file), legacyStart) && len(h.file) < 1<<12 {
 			f.Add(h.file[len(legacyStart):])
