@@ -6,7 +6,6 @@ import (
 
 	"carsokit/attacks"
 	"carsokit/internal/goldentest"
-	"carsokit/models"
 
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -16,19 +15,8 @@ import (
 // learns to be classified rightly, and the files of a run open as the defence that it trained.
 func TestResidual(t *testing.T) {
 	be := goldentest.Go(t)
-	base := models.CIFAR10WRN(10, 1)
 	const n = 8
-	set, file := noise(t, base, n)
-	r, err := SmallRecipe("cifar10", "tiny", base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Epochs, r.Batch, r.HeldOut, r.Fraction, r.ScheduleEvery, r.ClassLoss = 20, n, 0, 0, 5, 1000
-	r.Config.Spatial, r.Config.Residual, r.Config.Taps = true, true, lastConvolutions(r.Config)
-	tr, err := NewTrainer(be, r, set, file, nil, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	tr, file := spatialTrainer(t, be, n, func(r *Recipe) { r.Epochs, r.ClassLoss, r.Config.Residual = 20, 1000, true })
 	images := trainingImages(t, tr)
 	for i := range 64 { // pixels at the ends
 		images.X[i*7], images.X[i*7+1] = 0, 1
@@ -39,7 +27,7 @@ func TestResidual(t *testing.T) {
 		squeezed.X[i] = 0.01 + 0.98*x
 	}
 
-	d, err := NewDefence(tr.Store, r.Config, 3, MeanLogit)
+	d, err := NewDefence(tr.Store, tr.Recipe.Config, 3, MeanLogit)
 	if err != nil {
 		t.Fatal(err)
 	}

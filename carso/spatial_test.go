@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"carsokit/internal/goldentest"
-	"carsokit/models"
 
 	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
@@ -14,19 +13,8 @@ import (
 // TestSpatial: where the decoder sees maps, they reach its images, all draws share them, and the files of a run open as the defence that it trained.
 func TestSpatial(t *testing.T) {
 	be := goldentest.Go(t)
-	base := models.CIFAR10WRN(10, 1)
 	const n = 8
-	set, file := noise(t, base, n)
-	r, err := SmallRecipe("cifar10", "tiny", base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.Epochs, r.Batch, r.HeldOut, r.Fraction, r.ScheduleEvery, r.ClassLoss = 12, n, 0, 0, 5, 10
-	r.Config.Spatial, r.Config.Taps = true, lastConvolutions(r.Config)
-	tr, err := NewTrainer(be, r, set, file, nil, "")
-	if err != nil {
-		t.Fatal(err)
-	}
+	tr, file := spatialTrainer(t, be, n, func(r *Recipe) { r.Epochs, r.ClassLoss = 12, 10 })
 	first, last := advance(t, tr, tr.Total())
 	if !(last.BCE < first.BCE) {
 		t.Errorf("reconstruction loss %g after %d steps on one batch, %g before", last.BCE, tr.Total(), first.BCE)

@@ -11,6 +11,7 @@ import (
 	"carsokit/internal/nn"
 	"carsokit/models"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/ml/model"
 )
 
@@ -100,6 +101,25 @@ func TestStart(t *testing.T) {
 	if _, err := NewTrainer(be, r, set, file, Folder(files), dir); err == nil || !strings.Contains(err.Error(), "another run") {
 		t.Errorf("continuing where the start has changed: %v", err)
 	}
+}
+
+// spatialTrainer is a tiny run on one batch of n images, unattacked, of a decoder that sees maps.
+func spatialTrainer(t *testing.T, be compute.Backend, n int, change func(*Recipe)) (*Trainer, *checkpoints.File) {
+	t.Helper()
+	base := models.CIFAR10WRN(10, 1)
+	set, file := noise(t, base, n)
+	r, err := SmallRecipe("cifar10", "tiny", base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Batch, r.HeldOut, r.Fraction, r.ScheduleEvery = n, 0, 0, 5
+	r.Config.Spatial, r.Config.Taps = true, lastConvolutions(r.Config)
+	change(&r)
+	tr, err := NewTrainer(be, r, set, file, nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tr, file
 }
 
 // advance makes steps and returns the losses of the first and of the last.
