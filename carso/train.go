@@ -121,9 +121,11 @@ func (t *Trainer) create() error {
 			zero, first := make([]float32, p.Size()), p.Init(seed)
 			if t.Recipe.Config.Residual && part.Name == "decoder" && strings.HasPrefix(p.Name, "5.") {
 				first = zero
+				if err := nn.Set(t.Store.RootScope().At("%s", part.Name), p, first, false); err != nil {
+					return err
+				}
 			}
 			err := errors.Join(
-				nn.Set(t.Store.RootScope().At("%s", part.Name), p, first, false),
 				nn.Set(t.Store.Scope(momentScope+"/"+part.Name), p, zero, true),
 				nn.Set(t.Store.Scope(secondScope+"/"+part.Name), p, zero, true),
 				nn.Set(t.Store.Scope(slowScope+"/"+part.Name), p, first, true))
