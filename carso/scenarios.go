@@ -115,6 +115,17 @@ func Scenarios() []Scenario {
 	return all
 }
 
+// ScaleMedium is the scale that one GPU trains in minutes: the paper's depth at less than half its width.
+const ScaleMedium = "medium"
+
+// MediumScenarios lists those of ScaleMedium. e2e is trained as at the small scale.
+func MediumScenarios() []Scenario {
+	s := Scenario{ID: "a", Dataset: "cifar10", Classifier: "wrn_28_4_cifar_10_medium.safetensors", Plain: "wrn_10_1_cifar_10_plain.safetensors", Stem: "wrn_28_4_cifar_10_medium"}
+	e2e := s
+	e2e.ID, e2e.Stem, e2e.Own = "a_e2e", s.Stem+"_e2e", "e2e"
+	return []Scenario{s, e2e}
+}
+
 // PaperScenarios lists all that the authors' code evaluates, with their file names (spec: experiments 2). A different attack, bound or aggregation on the same
 // weights is no scenario of its own. bis: the plain classifier throughout; ter, sexies: other adversarially trained ones; quater: robust representations,
 // the plain classifier decides; quinquies: the reverse.
@@ -154,7 +165,10 @@ func PaperScenarios() []Scenario {
 // FindScenario returns the scenario of that ID with the weights of a scale: the authors' at the paper's, this kit's own at all smaller ones.
 func FindScenario(id, scale string) (Scenario, error) {
 	all := Scenarios()
-	if scale == ScalePaper {
+	switch scale {
+	case ScaleMedium:
+		all = MediumScenarios()
+	case ScalePaper:
 		all = PaperScenarios()
 	}
 	var ids []string
@@ -293,11 +307,16 @@ func SmallRecipe(dataset, scale string, base models.WRN) (Recipe, error) {
 	}
 	switch scale {
 	case "small":
+	case ScaleMedium:
+		// The paper's sizes, of the last convolution of each group. Batches of four processes, so that a GPU is busy and the learning rate is that of one.
+		r.Config = PaperConfig(base, base)
+		r.Config.Taps = lastConvolutions(r.Config)
+		r.Epochs, r.Batch, r.Processes, r.ScheduleEvery = 12, 128, 4, 6
 	case "tiny":
 		r.Config.Cond, r.Config.Latent, r.Config.Channels = 16, 8, 16
 		r.Epochs, r.Batch, r.ScheduleEvery, r.HeldOut, r.PGDSteps = 3, 16, 5, 100, 2
 	default:
-		return Recipe{}, fmt.Errorf("no purifier recipe at scale %q: there are tiny and small", scale)
+		return Recipe{}, fmt.Errorf("no purifier recipe at scale %q: there are tiny, small and medium", scale)
 	}
 	return r, nil
 }
@@ -311,7 +330,7 @@ func (s Scenario) SmallRecipe(scale string, base models.WRN) (Recipe, error) {
 	for _, o := range ownTrainings() {
 		if o.name == s.Own {
 			o.change(&r)
-			if o.goesOn && scale == "small" { // the purifier that ships is of this size
+			if o.goesOn && scale != "tiny" { // which trains around no particular purifier
 				r.Start = strings.TrimSuffix(s.Stem, "_"+o.name)
 			}
 			return r, nil

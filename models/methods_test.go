@@ -150,14 +150,15 @@ func TestExtraData(t *testing.T) {
 	tr := toyTrainer(t, r, extra, dir)
 	seen := map[float32]int{}
 	for range 4 {
-		if _, _, err := tr.Advance(t.Context()); err != nil {
-			t.Fatal(err)
+		b := tr.draw(tr.Step(), drawn{})
+		if _, _, err := tr.Advance(t.Context()); err != nil || b.err != nil {
+			t.Fatal(err, b.err)
 		}
 		for i := 5; i < 8; i++ {
-			if tr.y[i] != 3 {
-				t.Errorf("labels %v", tr.y)
+			if b.y[i] != 3 {
+				t.Errorf("labels %v", b.y)
 			}
-			seen[tr.x[i*8*8*3]]++
+			seen[b.x[i*8*8*3]]++
 		}
 	}
 	for k := range 6 {
@@ -201,8 +202,9 @@ func TestCutout(t *testing.T) {
 	if _, _, err := tr.Advance(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	x := tr.draw(0, drawn{}).x
 	for i := range r.Batch {
-		if zeros := slices.IndexFunc(tr.x[i*8*8*3:(i+1)*8*8*3], func(x float32) bool { return x == 0 }); zeros < 0 {
+		if zeros := slices.IndexFunc(x[i*8*8*3:(i+1)*8*8*3], func(x float32) bool { return x == 0 }); zeros < 0 {
 			t.Errorf("image %d is whole", i)
 		}
 	}

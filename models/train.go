@@ -56,6 +56,8 @@ type Recipe struct {
 	Cutout int     `json:"cutout,omitempty"` // side of the square that is blanked in every image, see data.Loader
 	// ExtraShare of every batch, rounded down, comes from further data, generated images for example. An epoch is still one of the training split. 0: there are none.
 	ExtraShare float64 `json:"extra_share,omitempty"`
+	// BF16 computes the convolutions of the steps, adversary and update, in bfloat16; weights and the rest stay float32. For GPUs: a CPU is slower with it.
+	BF16 bool `json:"bf16,omitempty"`
 }
 
 // Methods are the names that WithMethod takes.
@@ -170,9 +172,17 @@ type Trainer struct {
 	exec     *model.Exec
 	frozen   *model.Exec // the step with frozen BatchNorm
 	sharding *sharding   // nil: one device
-	start    []float32   // the random start of the attack, in [-1,1]
-	x        []float32
-	y        []int32
+	ahead    chan drawn  // the batch of the next step, made while the device is busy; nil: none is under way
+	spare    *drawn      // memory of a batch that is done with
+}
+
+// drawn is what a step takes from the data and from randomness: a pure function of the step.
+type drawn struct {
+	step  int
+	x     []float32 // [Batch,S,S,3]
+	y     []int32
+	start []float32 // the random start of the attack, in [-1,1]
+	err   error
 }
 
 // trainState is what a checkpoint says of itself.
@@ -226,8 +236,6 @@ func NewTrainer(be compute.Backend, r Recipe, set, extra *data.Set, dir string) 
 	if t.held, err = set.Subset(held); err != nil {
 		return nil, fmt.Errorf("training %s: %w", r.Net, err)
 	}
-	n := r.Batch * set.H * set.W * 3
-	t.x, t.start, t.y = make([]float32, n), make([]float32, n), make([]int32, r.Batch)
 	if err := t.restore(dir); err != nil {
 		return nil, err
 	}
@@ -324,30 +332,25 @@ func (t *Trainer) Advance(ctx context.Context) (loss, correct float64, err error
 	if err := ctx.Err(); err != nil {
 		return 0, 0, err
 	}
-	per := t.loader.Batches()
-	own := t.loader.Batch
-	pixels := len(t.x) / len(t.y)
-	if err := t.loader.Fill(t.step/per, t.step%per, t.x[:own*pixels], t.y[:own]); err != nil {
-		return 0, 0, err
+	now := t.batch()
+	if now.err != nil {
+		return 0, 0, now.err
 	}
-	if t.extra != nil {
-		n := t.extra.Batches()
-		if err := t.extra.Fill(t.step/n, t.step%n, t.x[own*pixels:], t.y[own:]); err != nil {
-			return 0, 0, err
-		}
-	}
-	t.Recipe.Seed.Child("start", t.step).Symmetric(t.start)
-	targets, mixed := t.Recipe.mix(t.step, t.x, t.y)
+	targets, mixed := t.Recipe.mix(t.step, now.x, now.y)
 	s := t.Recipe.Net.Size
 	b := t.Recipe.Batch
 	in := []*tensors.Tensor{
 		tensors.FromFlatDataAndDimensions(mixed, b, s, s, 3),
 		tensors.FromFlatDataAndDimensions(targets, b, t.Recipe.Net.Classes),
-		tensors.FromFlatDataAndDimensions(t.start, b, s, s, 3),
+		tensors.FromFlatDataAndDimensions(now.start, b, s, s, 3),
 		tensors.FromScalar(float32(t.Recipe.LR(t.step, t.Total()))),
 	}
+	t.spare = &now // the tensors have copies
+	if t.step+1 < t.Total() {
+		t.drawAhead(t.step + 1)
+	}
 	exec := t.exec
-	if t.Recipe.FrozenBN && t.step >= per {
+	if t.Recipe.FrozenBN && t.step >= t.loader.Batches() {
 		exec = t.frozen
 	}
 	out, err := t.call(exec, in)
@@ -363,4 +366,47 @@ func (t *Trainer) Advance(ctx context.Context) (loss, correct float64, err error
 	}
 	t.step++
 	return loss, correct, nil
+}
+
+// batch returns what the present step takes: what was made ahead, if it is of this step.
+func (t *Trainer) batch() drawn {
+	if t.ahead != nil {
+		d := <-t.ahead
+		t.ahead = nil
+		if d.step == t.step && d.err == nil {
+			return d
+		}
+	}
+	return t.draw(t.step, drawn{})
+}
+
+// drawAhead makes the batch of a step while the caller does something else.
+func (t *Trainer) drawAhead(step int) {
+	ahead, memory := make(chan drawn, 1), drawn{}
+	if t.spare != nil {
+		memory, t.spare = *t.spare, nil
+	}
+	go func() { ahead <- t.draw(step, memory) }()
+	t.ahead = ahead
+}
+
+// draw makes the batch of a step, in the memory of an earlier one where there is any.
+func (t *Trainer) draw(step int, d drawn) drawn {
+	r, set := t.Recipe, t.loader.Set
+	pixels := set.H * set.W * 3
+	if d.x == nil {
+		d.x, d.start, d.y = make([]float32, r.Batch*pixels), make([]float32, r.Batch*pixels), make([]int32, r.Batch)
+	}
+	d.step = step
+	fill := func(l *data.Loader, x []float32, y []int32) error {
+		n := l.Batches()
+		return l.Fill(step/n, step%n, x, y)
+	}
+	own := t.loader.Batch
+	d.err = fill(t.loader, d.x[:own*pixels], d.y[:own])
+	if d.err == nil && t.extra != nil {
+		d.err = fill(t.extra, d.x[own*pixels:], d.y[own:])
+	}
+	r.Seed.Child("start", step).Symmetric(d.start)
+	return d
 }

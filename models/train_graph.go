@@ -11,7 +11,7 @@ import (
 // BatchNorm uses its running statistics and leaves them.
 func (t *Trainer) stepGraph(frozen bool, x, targets, start, lr *Node) (loss, correct *Node) {
 	r := t.Recipe
-	live := nn.Net{Scope: t.Store.Scope(liveScope), Train: !frozen}
+	live := nn.Net{Scope: t.Store.Scope(liveScope), Train: !frozen, BF16: r.BF16}
 	updating := live
 	updating.Update = !frozen
 	aim := targets    // the adversary makes predictions unlike it

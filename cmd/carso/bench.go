@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -21,10 +22,15 @@ func benchCommand(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("carso bench", flag.ContinueOnError)
 	var o bench.Options
 	fs.StringVar(&o.Python, "python", filepath.Join("build", "bench-venv", "bin", "python"), "Python with PyTorch; make bench installs it")
-	widths := fs.String("width", "1,2", "of the WRN-10, separated by commas")
+	widths := fs.String("width", "1,2", "of the networks, separated by commas")
+	depth := fs.Int("depth", 10, "of the networks: 10, 16, 28, ...")
 	cases := fs.String("case", "", "operations, separated by commas (default: all)")
 	fs.IntVar(&o.Rounds, "rounds", 7, "pairs of runs")
-	fs.BoolVar(&o.Compiled, "compile", false, "PyTorch through torch.compile")
+	compiled := fs.Bool("compile", false, "PyTorch through torch.compile")
+	bf16 := fs.Bool("bf16", false, "PyTorch under autocast to bfloat16, and classifiers trained here in bfloat16")
+	fs.StringVar(&o.Device, "device", "cpu", "of PyTorch: cpu or cuda")
+	fs.BoolVar(&o.TF32, "tf32", false, "PyTorch may round the inputs of products to TF32; here GOMLX_BACKEND says so")
+	fs.IntVar(&o.Times, "times", 1, "multiplies the batches, for a GPU")
 	out := fs.String("out", filepath.Join("build", "bench"), "folder of the report")
 	if err := parse(fs, args); err != nil {
 		return err
@@ -34,7 +40,15 @@ func benchCommand(ctx context.Context, args []string) error {
 		if err != nil || w < 1 {
 			return fmt.Errorf("-width %q is not a list of positive numbers", *widths)
 		}
-		o.Widths = append(o.Widths, w)
+		o.Nets = append(o.Nets, bench.Net{Depth: *depth, Width: w})
+	}
+	switch {
+	case *compiled && *bf16:
+		return errors.New("-compile and -bf16: give one of them")
+	case *compiled:
+		o.Mode = "compiled"
+	case *bf16:
+		o.Mode = "bf16"
 	}
 	if *cases != "" {
 		o.Cases = strings.Split(*cases, ",")
@@ -52,11 +66,14 @@ func benchCommand(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	kit.Times, kit.BF16 = o.Times, *bf16
 	o.Progress = func(line string) { fmt.Println(line) }
 	report, err := bench.Compare(ctx, be.Name(), kit.Run, o)
-	if err != nil {
+	if err != nil && len(report.Results) == 0 {
 		return err
 	}
+	// What was measured before a case failed is kept.
+	failed := err
 	if err := os.MkdirAll(*out, 0o777); err != nil {
 		return err
 	}
@@ -74,5 +91,5 @@ func benchCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	fmt.Printf("%s and %s\n", path, chart)
-	return nil
+	return failed
 }

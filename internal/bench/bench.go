@@ -4,6 +4,7 @@ package bench
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -19,6 +20,7 @@ import (
 	"strings"
 	"time"
 
+	"carsokit/models"
 	"carsokit/plots"
 )
 
@@ -42,6 +44,18 @@ func Cases() []Case {
 	}
 }
 
+// Net is the size of a wide residual network.
+type Net struct{ Depth, Width int }
+
+func (n Net) String() string { return fmt.Sprintf("WRN-%d-%d", n.Depth, n.Width) }
+
+// flops are the operations of a case's convolutions, a multiplication and an addition each, on CIFAR-10 images; 0 where the table does not say. A pass back to the input costs
+// what a pass forwards costs, one to input and kernels two.
+func (n Net) flops(name string, batch int) float64 {
+	passes := map[string]float64{"forward": 1, "pgd-step": 2, "adversarial-step": 5}[name]
+	return passes * 2 * float64(models.CIFAR10WRN(n.Depth, n.Width).MACs()) * float64(batch)
+}
+
 // Spread is the middle and the ends of several figures.
 type Spread struct {
 	Median float64 `json:"median"`
@@ -57,31 +71,47 @@ func spread(v []float64) Spread {
 // Result is one case at one width.
 type Result struct {
 	Case   string `json:"case"`
-	Width  int    `json:"width"` // of the WRN-10
+	Depth  int    `json:"depth,omitempty"` // of the network; 0 is 10
+	Width  int    `json:"width"`
 	Batch  int    `json:"batch"`
 	Rounds int    `json:"rounds"`
 	Kit    Spread `json:"kit_seconds"`
 	Torch  Spread `json:"torch_seconds"`
 	// Ratio is torch over kit, pair by pair: above 1 the kit is faster.
 	Ratio Spread `json:"ratio"`
+	// Share and TorchShare are what the medians reach of Report.Ceiling, where the case's operations are known.
+	Share      float64 `json:"kit_share_of_ceiling,omitempty"`
+	TorchShare float64 `json:"torch_share_of_ceiling,omitempty"`
 }
+
+// Net is the network's size.
+func (r Result) Net() Net { return Net{cmp.Or(r.Depth, 10), r.Width} }
 
 // Report is a whole comparison.
 type Report struct {
-	Backend string   `json:"backend"`
-	Torch   string   `json:"torch"`
-	Mode    string   `json:"mode"` // of PyTorch: eager or compiled
-	Threads int      `json:"threads"`
+	Backend string `json:"backend"`
+	Torch   string `json:"torch"`
+	Mode    string `json:"mode"`             // of PyTorch: eager, compiled or bf16, which is eager under autocast
+	Device  string `json:"device,omitempty"` // of PyTorch; empty: the CPU
+	TF32    bool   `json:"tf32,omitempty"`   // PyTorch may round the inputs of float32 products to TF32
+	Threads int    `json:"threads"`
+	// Ceiling is the rate of PyTorch's product of two 8192x8192 matrices in the same precision, in FLOP/s; 0 on a CPU.
+	Ceiling float64 `json:"ceiling_flops,omitempty"`
+	// Peak is the most memory that PyTorch held on its device, in bytes.
+	Peak    int64    `json:"torch_peak_bytes,omitempty"`
 	Results []Result `json:"results"`
 }
 
 // Options are the settings of Compare.
 type Options struct {
 	Python   string   // the interpreter that has torch
-	Widths   []int    // of the WRN-10; default 1 and 2
+	Nets     []Net    // default WRN-10-1 and WRN-10-2
 	Cases    []string // by name; default all
 	Rounds   int      // pairs of runs after a warm-up; default 7
-	Compiled bool     // PyTorch through torch.compile
+	Mode     string   // of PyTorch, see Report; default eager
+	Device   string   // of PyTorch: cpu, the default, or cuda
+	TF32     bool     // see Report
+	Times    int      // multiplies the cases' batches, for devices that a small batch does not fill; default 1
 	Progress func(line string)
 }
 
@@ -124,31 +154,37 @@ func startWorker(ctx context.Context, python string) (*worker, error) {
 // request is what pytorch.py reads.
 type request struct {
 	Case    string `json:"case"`
+	Depth   int    `json:"depth"`
 	Width   int    `json:"width"`
 	Batch   int    `json:"batch"`
 	Threads int    `json:"threads"`
-	Compile bool   `json:"compile"`
+	Mode    string `json:"mode"`
+	Device  string `json:"device"`
+	TF32    bool   `json:"tf32"`
 }
 
-func (w *worker) run(r request) (seconds float64, version string, err error) {
+// answer is what it says.
+type answer struct {
+	Seconds float64 `json:"seconds"`
+	Torch   string  `json:"torch"`
+	Peak    int64   `json:"peak"`
+	Error   string  `json:"error"`
+}
+
+func (w *worker) run(r request) (a answer, err error) {
 	if err := json.NewEncoder(w.in).Encode(r); err != nil {
-		return 0, "", fmt.Errorf("asking PyTorch for %s: %w", r.Case, err)
+		return a, fmt.Errorf("asking PyTorch for %s: %w", r.Case, err)
 	}
 	if !w.out.Scan() {
-		return 0, "", fmt.Errorf("PyTorch ended without an answer to %s: %w", r.Case, errors.Join(w.out.Err(), w.cmd.Wait()))
-	}
-	var a struct {
-		Seconds float64 `json:"seconds"`
-		Torch   string  `json:"torch"`
-		Error   string  `json:"error"`
+		return a, fmt.Errorf("PyTorch ended without an answer to %s: %w", r.Case, errors.Join(w.out.Err(), w.cmd.Wait()))
 	}
 	if err := json.Unmarshal(w.out.Bytes(), &a); err != nil {
-		return 0, "", fmt.Errorf("PyTorch's answer to %s: %w", r.Case, err)
+		return a, fmt.Errorf("PyTorch's answer to %s: %w", r.Case, err)
 	}
 	if a.Error != "" {
-		return 0, "", fmt.Errorf("PyTorch, %s at width %d: %s", r.Case, r.Width, a.Error)
+		return a, fmt.Errorf("PyTorch, %s of %s: %s", r.Case, Net{r.Depth, r.Width}, a.Error)
 	}
-	return a.Seconds, a.Torch, nil
+	return a, nil
 }
 
 func (w *worker) close() {
@@ -158,14 +194,15 @@ func (w *worker) close() {
 }
 
 // Runner runs a case once on this side.
-type Runner func(ctx context.Context, name string, width, batch int) error
+type Runner func(ctx context.Context, name string, net Net, batch int) error
 
 // Compare runs the cases in pairs. backend names what run computes on.
 func Compare(ctx context.Context, backend string, run Runner, o Options) (Report, error) {
-	if len(o.Widths) == 0 {
-		o.Widths = []int{1, 2}
+	if len(o.Nets) == 0 {
+		o.Nets = []Net{{10, 1}, {10, 2}}
 	}
-	if o.Rounds < 1 {
+	o.Rounds, o.Times, o.Mode, o.Device = max(o.Rounds, 0), max(1, o.Times), cmp.Or(o.Mode, "eager"), cmp.Or(o.Device, "cpu")
+	if o.Rounds == 0 {
 		o.Rounds = 7
 	}
 	if o.Progress == nil {
@@ -180,31 +217,43 @@ func Compare(ctx context.Context, backend string, run Runner, o Options) (Report
 		return Report{}, err
 	}
 	defer w.close()
-	rep := Report{Backend: backend, Mode: "eager", Threads: runtime.NumCPU()}
-	if o.Compiled {
-		rep.Mode = "compiled"
+	rep := Report{Backend: backend, Mode: o.Mode, TF32: o.TF32, Threads: runtime.NumCPU()}
+	ask := request{Threads: rep.Threads, Mode: o.Mode, Device: o.Device, TF32: o.TF32}
+	if o.Device != "cpu" {
+		rep.Device, ask.Case = o.Device, "ceiling"
+		a, err := w.run(ask)
+		if err != nil {
+			return rep, err
+		}
+		rep.Ceiling = 2 * 8192 * 8192 * 8192 / a.Seconds
 	}
-	for _, width := range o.Widths {
+	for _, net := range o.Nets {
 		for _, c := range cases {
-			r := Result{Case: c.Name, Width: width, Batch: c.Batch, Rounds: o.Rounds}
+			r := Result{Case: c.Name, Depth: net.Depth, Width: net.Width, Batch: c.Batch * o.Times, Rounds: o.Rounds}
+			ask.Case, ask.Depth, ask.Width, ask.Batch = c.Name, net.Depth, net.Width, r.Batch
 			var kit, torch, ratio []float64
 			for round := range o.Rounds + 1 {
 				start := time.Now()
-				if err := run(ctx, c.Name, width, c.Batch); err != nil {
-					return rep, fmt.Errorf("%s at width %d: %w", c.Name, width, err)
+				if err := run(ctx, c.Name, net, r.Batch); err != nil {
+					return rep, fmt.Errorf("%s of %s: %w", c.Name, net, err)
 				}
 				mine := time.Since(start).Seconds()
-				theirs, version, err := w.run(request{c.Name, width, c.Batch, rep.Threads, o.Compiled})
+				a, err := w.run(ask)
 				if err != nil {
 					return rep, err
 				}
-				rep.Torch = version
+				rep.Torch, rep.Peak = a.Torch, max(rep.Peak, a.Peak)
 				if round == 0 {
+					o.Progress(fmt.Sprintf("%s of %s: first run, with compiling: kit %.1f s, torch %.1f s", c.Name, net, mine, a.Seconds))
 					continue // compilation and first touches
 				}
-				kit, torch, ratio = append(kit, mine), append(torch, theirs), append(ratio, theirs/mine)
+				kit, torch, ratio = append(kit, mine), append(torch, a.Seconds), append(ratio, a.Seconds/mine)
 			}
 			r.Kit, r.Torch, r.Ratio = spread(kit), spread(torch), spread(ratio)
+			if rep.Ceiling > 0 {
+				most := net.flops(c.Name, r.Batch) / rep.Ceiling
+				r.Share, r.TorchShare = most/r.Kit.Median, most/r.Torch.Median
+			}
 			rep.Results = append(rep.Results, r)
 			o.Progress(r.String())
 		}
@@ -233,16 +282,28 @@ func choose(names []string) ([]Case, error) {
 }
 
 func (r Result) String() string {
-	return fmt.Sprintf("%-16s width %-2d  kit %8.1f ms  torch %8.1f ms  ratio %.2f [%.2f, %.2f] of %d pairs",
-		r.Case, r.Width, 1e3*r.Kit.Median, 1e3*r.Torch.Median, r.Ratio.Median, r.Ratio.Min, r.Ratio.Max, r.Rounds)
+	return fmt.Sprintf("%-16s %s  batch %d  kit %8.1f ms  torch %8.1f ms  ratio %.2f [%.2f, %.2f] of %d pairs",
+		r.Case, r.Net(), r.Batch, 1e3*r.Kit.Median, 1e3*r.Torch.Median, r.Ratio.Median, r.Ratio.Min, r.Ratio.Max, r.Rounds)
 }
 
-// Table is the report as header and rows, ratios only.
+// Table is the report as header and rows, ratios only, and where there is a ceiling shares of it.
 func (r Report) Table() (header []string, rows [][]string) {
-	header = []string{"operation", "width", "times PyTorch " + r.Mode, "spread", "pairs"}
+	header = []string{"operation", "network", "times PyTorch " + r.Mode, "spread", "pairs"}
+	if r.Ceiling > 0 {
+		header = append(header, "share of the ceiling", "PyTorch's share")
+	}
 	for _, c := range r.Results {
 		i := slices.IndexFunc(Cases(), func(k Case) bool { return k.Name == c.Case })
-		rows = append(rows, []string{Cases()[i].Doc, fmt.Sprint(c.Width), two(c.Ratio.Median), two(c.Ratio.Min) + " to " + two(c.Ratio.Max), fmt.Sprint(c.Rounds)})
+		row := []string{Cases()[i].Doc, c.Net().String(), two(c.Ratio.Median), two(c.Ratio.Min) + " to " + two(c.Ratio.Max), fmt.Sprint(c.Rounds)}
+		if r.Ceiling > 0 {
+			for _, v := range []float64{c.Share, c.TorchShare} {
+				if v == 0 {
+					v = math.NaN()
+				}
+				row = append(row, two(v))
+			}
+		}
+		rows = append(rows, row)
 	}
 	return header, rows
 }
@@ -262,7 +323,7 @@ func (r Report) Chart() plots.Chart {
 		if !slices.Contains(names, c.Case) {
 			names = append(names, c.Case)
 		}
-		label := fmt.Sprintf("WRN-10-%d", c.Width)
+		label := c.Net().String()
 		at := slices.IndexFunc(series, func(s plots.Series) bool { return s.Name == label })
 		if at < 0 {
 			series, at = append(series, plots.Series{Name: label}), len(series)

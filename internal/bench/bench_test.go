@@ -45,8 +45,8 @@ for n, line in enumerate(sys.stdin):
     print(json.dumps(answer), flush=True)
 `)
 	runs := 0
-	kit := func(context.Context, string, int, int) error { runs++; return nil }
-	rep, err := Compare(context.Background(), "none", kit, Options{Python: python, Widths: []int{1}, Cases: []string{"forward"}, Rounds: 3})
+	kit := func(context.Context, string, Net, int) error { runs++; return nil }
+	rep, err := Compare(context.Background(), "none", kit, Options{Python: python, Nets: []Net{{10, 1}}, Cases: []string{"forward"}, Rounds: 3})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ for n, line in enumerate(sys.stdin):
 		o    Options
 		want string
 	}{
-		{Options{Python: python, Widths: []int{3}, Rounds: 1}, "forward at width 3: out of memory"},
+		{Options{Python: python, Nets: []Net{{10, 3}}, Rounds: 1}, "forward of WRN-10-3: out of memory"},
 		{Options{Python: python, Cases: []string{"backward"}}, `no benchmark "backward"; there are forward`},
 		{Options{Python: filepath.Join(t.TempDir(), "python")}, "make bench"},
 	} {
@@ -81,7 +81,7 @@ func TestAgainstTorch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rep, err := Compare(context.Background(), be.Name(), kit.Run, Options{Python: python, Widths: []int{1}, Rounds: 1, Progress: func(l string) { t.Log(l) }})
+	rep, err := Compare(context.Background(), be.Name(), kit.Run, Options{Python: python, Nets: []Net{{10, 1}}, Rounds: 1, Progress: func(l string) { t.Log(l) }})
 	if err != nil {
 		t.Fatal(err)
 	}

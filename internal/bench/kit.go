@@ -19,13 +19,18 @@ import (
 // Kit is this side of the comparison: the kit's own trainers and attacks, through the same calls as an evaluation or a training makes, on random
 // weights and real images.
 type Kit struct {
-	be     compute.Backend
-	dir    string
-	set    *data.Set
-	widths map[int]*networks
+	// Times multiplies the batches, as Options.Times does; 0 is 1.
+	Times int
+	// BF16 trains classifiers in bfloat16.
+	BF16 bool
+
+	be   compute.Backend
+	dir  string
+	set  *data.Set
+	nets map[Net]*networks
 }
 
-// networks are what is benchmarked at one width.
+// networks are what is benchmarked at one size.
 type networks struct {
 	classifier *models.Trainer
 	purifier   *carso.Trainer
@@ -42,14 +47,14 @@ func NewKit(be compute.Backend, dir string) (*Kit, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Kit{be: be, dir: dir, set: set, widths: map[int]*networks{}}, nil
+	return &Kit{be: be, dir: dir, set: set, nets: map[Net]*networks{}}, nil
 }
 
-func (k *Kit) at(width, batch int) (*networks, error) {
-	if n := k.widths[width]; n != nil {
+func (k *Kit) at(net Net, batch int) (*networks, error) {
+	if n := k.nets[net]; n != nil {
 		return n, nil
 	}
-	dir := filepath.Join(k.dir, fmt.Sprint("width", width))
+	dir := filepath.Join(k.dir, net.String())
 	if err := os.MkdirAll(dir, 0o777); err != nil {
 		return nil, err
 	}
@@ -57,7 +62,7 @@ func (k *Kit) at(width, batch int) (*networks, error) {
 	if err != nil {
 		return nil, err
 	}
-	recipe.Net, recipe.Batch, recipe.HeldOut = models.CIFAR10WRN(10, width), batch, 100
+	recipe.Net, recipe.Batch, recipe.HeldOut, recipe.BF16 = models.CIFAR10WRN(net.Depth, net.Width), batch, 100, k.BF16
 	n := &networks{alone: map[int]*attacks.Oracle{}, whole: map[int]*attacks.Oracle{}, labels: map[string][]int32{}}
 	if n.classifier, err = models.NewTrainer(k.be, recipe, k.set, nil, dir); err != nil {
 		return nil, err
@@ -88,7 +93,7 @@ func (k *Kit) at(width, batch int) (*networks, error) {
 		return nil, err
 	}
 	n.f = n.defence.Alone()
-	k.widths[width] = n
+	k.nets[net] = n
 	return n, nil
 }
 
@@ -103,9 +108,9 @@ func (k *Kit) oracle(known map[int]*attacks.Oracle, c attacks.Classifier, size i
 }
 
 // Run runs a case once. The first call of a case compiles.
-func (k *Kit) Run(ctx context.Context, name string, width, batch int) error {
+func (k *Kit) Run(ctx context.Context, name string, net Net, batch int) error {
 	// Trainers hold one batch size: that of the training cases.
-	n, err := k.at(width, 64)
+	n, err := k.at(net, 64*max(1, k.Times))
 	if err != nil {
 		return err
 	}
@@ -122,7 +127,7 @@ func (k *Kit) Run(ctx context.Context, name string, width, batch int) error {
 		// An evaluation runs draws of several images as one device batch.
 		size := batch
 		if name == "carso-apgd" {
-			size = 16
+			size = 16 * max(1, k.Times)
 		}
 		o, err = k.oracle(n.whole, n.defence, size)
 	}

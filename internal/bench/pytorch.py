@@ -1,7 +1,8 @@
 """The PyTorch side of the paired benchmark: the reference's networks and operations in plain PyTorch.
 
-Reads one JSON request a line, {"case": "pgd-step", "width": 2, "batch": 64, "threads": 2, "compile": false}, runs the case once and answers
-{"seconds": 0.12}. Models and inputs are made on the first request of their kind, outside the timing. Weights are random: only time is measured.
+Reads one JSON request a line, {"case": "pgd-step", "depth": 10, "width": 2, "batch": 64, "threads": 2, "mode": "eager", "device": "cpu", "tf32": false},
+runs the case once and answers {"seconds": 0.12}. mode is eager, compiled or bf16, which is eager under autocast. Models and inputs are made on the first request of
+their kind, outside the timing. Weights are random: only time is measured. What the device works on is waited for.
 """
 import json
 import sys
@@ -36,15 +37,17 @@ class Block(nn.Module):
 
 
 class WRN(nn.Module):
-    """WRN-10-width, normalisation inside."""
+    """WRN-depth-width, normalisation inside."""
 
-    def __init__(self, width, classes=10):
+    def __init__(self, depth, width, classes=10):
         super().__init__()
         self.register_buffer("mean", torch.tensor([0.4914, 0.4822, 0.4465]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor([0.2471, 0.2435, 0.2616]).view(1, 3, 1, 1))
         self.init_conv = nn.Conv2d(3, 16, 3, 1, 1, bias=False)
         sizes = [16, 16 * width, 32 * width, 64 * width]
-        self.blocks = nn.ModuleList(Block(sizes[g], sizes[g + 1], 1 if g == 0 else 2) for g in range(3))
+        self.blocks = nn.ModuleList(
+            Block(sizes[g + (b > 0)], sizes[g + 1], 2 if g > 0 and b == 0 else 1) for g in range(3) for b in range((depth - 4) // 6)
+        )
         self.bn = nn.BatchNorm2d(sizes[3])
         self.head = nn.Linear(sizes[3], classes)
 
@@ -65,11 +68,12 @@ def fcn(cin, cout):
 
 
 class Purifier(nn.Module):
-    def __init__(self, width):
+    def __init__(self, depth, width):
         super().__init__()
         half = lambda c: (c + 1) // 2
         self.compressors, flat = nn.ModuleList(), 0
-        for c, side in 2 * [(16 * width, 32)] + 3 * [(32 * width, 16)] + 3 * [(64 * width, 8)]:
+        pairs = 2 * ((depth - 4) // 6)
+        for c, side in pairs * [(16 * width, 32)] + (pairs + 1) * [(32 * width, 16)] + (pairs + 1) * [(64 * width, 8)]:
             layers, k = [], c
             for _ in range(3):
                 layers.append(conv_block(k, half(k)))
@@ -126,10 +130,11 @@ def apgd(gradient, x, y, steps):
     g, loss, logits = gradient(adv)
     best, best_g, best_loss = adv.clone(), g.clone(), loss.clone()
     best_adv = adv.clone()
-    step = torch.full(column, 2 * EPS)
+    step = torch.full(column, 2 * EPS, device=x.device)
     old = adv.clone()
     until, least, decrease = max(int(0.22 * steps), 1), max(int(0.06 * steps), 1), max(int(0.03 * steps), 1)
-    history, check_loss, reduced, since = torch.zeros(steps, n), loss.clone(), torch.ones(n, dtype=torch.bool), 0
+    history, check_loss, since = torch.zeros(steps, n, device=x.device), loss.clone(), 0
+    reduced = torch.ones(n, dtype=torch.bool, device=x.device)
     for i in range(steps):
         momentum = 0.75 if i else 1.0
         z = torch.min(torch.max(adv + step * g.sign(), x - EPS), x + EPS).clamp(0, 1)
@@ -153,26 +158,29 @@ def apgd(gradient, x, y, steps):
 
 
 class Bench:
-    def __init__(self, width, batch, compiled):
+    def __init__(self, depth, width, batch, mode, device):
         torch.manual_seed(0)
-        self.batch = batch
-        self.f = WRN(width).eval()
-        self.p = Purifier(width).eval()
-        self.train_f = WRN(width).train()
-        self.train_p = Purifier(width).train()
+        self.batch, self.device = batch, device
+        put = lambda m: m.to(device, memory_format=torch.channels_last) if device != "cpu" else m
+        self.f = put(WRN(depth, width).eval())
+        self.p = put(Purifier(depth, width).eval())
+        self.train_f = put(WRN(depth, width).train())
+        self.train_p = put(Purifier(depth, width).train())
         self.carso = Carso(self.f, self.p)
         for m in (self.f, self.p):
             m.requires_grad_(False)
-        wrap = torch.compile if compiled else (lambda m: m)
+        wrap = torch.compile if mode == "compiled" else (lambda m: m)
         self.run_f, self.run_carso = wrap(self.f), wrap(self.carso)
         self.run_train_f = wrap(self.train_f)
         self.run_train_p = wrap(self.purifier_loss)
         self.sgd = torch.optim.SGD(self.train_f.parameters(), 0.01, 0.9, nesterov=True, weight_decay=5e-4)
         self.radam = torch.optim.RAdam(self.train_p.parameters(), 1e-4)
-        self.x, self.y = torch.rand(batch, 3, 32, 32), torch.randint(0, 10, (batch,))
+        self.x, self.y = torch.rand(batch, 3, 32, 32, device=device), torch.randint(0, 10, (batch,), device=device)
+        if device != "cpu":
+            self.x = self.x.contiguous(memory_format=torch.channels_last)
 
     def noise(self):
-        return torch.randn(self.batch, N, LATENT)
+        return torch.randn(self.batch, N, LATENT, device=self.device)
 
     def forward(self):
         with torch.no_grad():
@@ -226,19 +234,45 @@ class Bench:
         self.sgd.step()
 
 
+def ceiling(device, mode):
+    """Seconds of a product of two 8192x8192 matrices, the median of ten."""
+    kind = torch.bfloat16 if mode == "bf16" else torch.float32
+    a, b = (torch.randn(8192, 8192, device=device, dtype=kind) for _ in range(2))
+    times = []
+    for _ in range(13):
+        torch.cuda.synchronize()
+        start = time.perf_counter()
+        a @ b
+        torch.cuda.synchronize()
+        times.append(time.perf_counter() - start)
+    return sorted(times[3:])[5]
+
+
 def main():
     ready = {}
     for line in sys.stdin:
         request = json.loads(line)
+        device, mode = request["device"], request["mode"]
         torch.set_num_threads(request["threads"])
-        key = request["width"], request["batch"], request["compile"]
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = request["tf32"]
+        torch.backends.cudnn.benchmark = True
+        wait = torch.cuda.synchronize if device != "cpu" else (lambda: None)
+        key = request["depth"], request["width"], request["batch"], mode, device
         try:
-            if key not in ready:
-                ready[key] = Bench(*key)
-            run = getattr(ready[key], request["case"].replace("-", "_"))
-            start = time.perf_counter()
-            run()
-            answer = {"seconds": time.perf_counter() - start, "torch": torch.__version__}
+            if request["case"] == "ceiling":
+                answer = {"seconds": ceiling(device, mode), "torch": torch.__version__}
+            else:
+                if key not in ready:
+                    ready[key] = Bench(*key)
+                run = getattr(ready[key], request["case"].replace("-", "_"))
+                wait()
+                start = time.perf_counter()
+                with torch.autocast(device, torch.bfloat16, enabled=mode == "bf16"):
+                    run()
+                wait()
+                answer = {"seconds": time.perf_counter() - start, "torch": torch.__version__}
+                if device != "cpu":
+                    answer["peak"] = torch.cuda.max_memory_allocated()
         except Exception as e:
             answer = {"error": f"{type(e).__name__}: {e}"}
         print(json.dumps(answer), flush=True)

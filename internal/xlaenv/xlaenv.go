@@ -13,11 +13,19 @@ import (
 	"carsokit/internal/setup"
 )
 
-const noInstallVar = "GOMLX_NO_AUTO_INSTALL"
+const (
+	noInstallVar = "GOMLX_NO_AUTO_INSTALL"
+	// tf32Var, at 0, keeps NVIDIA's libraries from rounding the inputs of float32 products to TF32. The backend's own option notf32 reaches products of matrices only, not
+	// convolutions (go-xla v0.4.1).
+	tf32Var = "NVIDIA_TF32_OVERRIDE"
+)
 
 // Go is the configuration of GoMLX's backend in pure Go with one operation at a time. Left to run several at once (compute v0.1.3), convolutions that each hold a
 // worker wait for one another's for ever.
 const Go = "go:ops_sequential"
+
+// exact is the backend's option for full float32 products on a GPU: results stay comparable with a CPU's.
+const exact = ",notf32"
 
 // Choice says which backend was chosen and why.
 type Choice struct {
@@ -42,6 +50,11 @@ func Prepare() (Choice, error) {
 			return c, fmt.Errorf("preparing the backend: %w", err)
 		}
 	}
+	if _, set := os.LookupEnv(tf32Var); !set && strings.HasSuffix(c.Config, exact) {
+		if err := os.Setenv(tf32Var, "0"); err != nil {
+			return c, fmt.Errorf("preparing the backend: %w", err)
+		}
+	}
 	if err := os.Setenv(compute.ConfigEnvVar, c.Config); err != nil {
 		return c, fmt.Errorf("preparing the backend %q: %w", c.Config, err)
 	}
@@ -62,7 +75,7 @@ func choose() Choice {
 	}
 	config := "xla:" + plugin
 	if strings.Contains(plugin, "cuda") {
-		config += ",notf32" // full float32 products: results stay comparable with a CPU's
+		config += exact
 	}
 	return Choice{Config: config, Source: "checkout"}
 }
