@@ -36,19 +36,30 @@ type ownTraining struct {
 }
 
 // ownTrainings lists them. e2e: every image is attacked by one step through the whole defence, at the bound that is evaluated, and what is learnt is to be classified rightly
-// beside being like the image. residual: the same from the beginning, with more weight on the decision, for a decoder that sees maps and corrects the image. bis_e2e: around the plain classifier, for a decoder
+// beside being like the image. residual: the same from the beginning, with more weight on the decision, for a decoder that sees maps and corrects the image. e2e_long and
+// maps are for a GPU: five times as long; the one as e2e, the other from the beginning, for a decoder that sees maps. bis_e2e: around the plain classifier, for a decoder
 // that sees maps: all robustness there is has to come from the purifier. The others are SmallRecipe in a third of its time, with one thing changed from short: the share of adversaries, or the representations,
 // which are those of one of the classifier's groups.
 func ownTrainings() []ownTraining {
 	endToEnd := func(r *Recipe, classLoss float64) {
 		r.EndToEnd, r.EpsMultiplier, r.Fraction, r.ClassLoss, r.Crop, r.Flip = 1, 1, 1, classLoss, 4, true
 	}
+	onGPU := func(r *Recipe) { r.Epochs, r.Processes, r.ScheduleEvery = 32, 2, 32 }
 	all := []ownTraining{
 		{"e2e", true, false, func(r *Recipe) { endToEnd(r, 200) }},
 		{"residual", false, false, func(r *Recipe) {
 			endToEnd(r, 1000)
 			r.Config.Spatial, r.Config.Residual, r.Config.Taps, r.Config.Channels = true, true, lastConvolutions(r.Config), 128
 			r.Epochs, r.ScheduleEvery, r.Rate = 4, 8, 0.1
+		}},
+		{"e2e_long", true, false, func(r *Recipe) {
+			endToEnd(r, 200)
+			onGPU(r)
+		}},
+		{"maps", false, false, func(r *Recipe) {
+			endToEnd(r, 1000)
+			r.Config.Spatial, r.Config.Taps, r.Config.Channels = true, lastConvolutions(r.Config), 128
+			onGPU(r)
 		}},
 		{"bis_e2e", false, true, func(r *Recipe) {
 			endToEnd(r, 1000)

@@ -16,7 +16,11 @@ PYTHON=$VENV/bin/python
 
 # Versions. The plugins are the ones that the tests' tolerances were measured with.
 XLA_CPU="xla-cpu-pjrt==0.0.1"
-XLA_CUDA="xla-cuda13-pjrt==0.0.1"
+# JAX's plugin for CUDA 13 is one for PJRT like any other; it finds NVIDIA's libraries beside itself. Tried on an H200 (docs/performance.md).
+XLA_CUDA="jax-cuda13-pjrt==0.11.2"
+CUDA_LIBRARIES=("nvidia-cublas>=13.0.0.19" "nvidia-cuda-cupti>=13.0.48" "nvidia-cuda-nvcc>=13.0.48" "nvidia-cuda-nvrtc>=13.0.48" "nvidia-cuda-runtime>=13.0.48"
+	"nvidia-cudnn-cu13>=9.12.0.46,<10" "nvidia-cufft>=12.0.0.15" "nvidia-cusolver>=12.0.3.29" "nvidia-cusparse>=12.6.2.49" "nvidia-nccl-cu13>=2.27.7"
+	"nvidia-nvjitlink>=13.0.39" "nvidia-nvshmem-cu13>=3.3.20" "nvidia-nvvm")
 NOTEBOOK=("jupyterlab>=4.2,<5" "nbconvert>=7,<8" "nbclient>=0.10,<1")
 GOIMPORTS=v0.44.0
 # The wheel of panel carries ECharts: one download by pip alone, without Node.
@@ -60,7 +64,7 @@ make_venv() {
 site() { "$PYTHON" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
 
 install_plugin() {
-	local site cpu=xla_plugins/xla_cpu_pjrt/xla_cpu_pjrt.so cuda=xla_plugins/xla_cuda13_pjrt/xla_gpu_pjrt.so
+	local site cpu=xla_plugins/xla_cpu_pjrt/xla_cpu_pjrt.so cuda=jax_plugins/xla_cuda13/xla_cuda_plugin.so
 	site=$(site)
 	if ! { stamped xla "$XLA_CPU" || "$PYTHON" "$HERE/installed.py" "$XLA_CPU"; } || [ ! -s "$site/$cpu" ]; then
 		say "installing the XLA plugin for the CPU"
@@ -70,8 +74,9 @@ install_plugin() {
 	done_with xla "$XLA_CPU"
 	local plugin=$cpu
 	if has_gpu; then
-		if [ -s "$site/$cuda" ] || { say "installing the XLA plugin for NVIDIA GPUs" && pip install -q "$XLA_CUDA"; }; then
-			if why=$("$PYTHON" -c 'import ctypes, sys; ctypes.CDLL(sys.argv[1])' "$site/$cuda" 2>&1); then
+		if { stamped cuda "$XLA_CUDA" "${CUDA_LIBRARIES[@]}" && [ -s "$site/$cuda" ]; } ||
+			{ say "installing the XLA plugin for NVIDIA GPUs and its libraries, some 2 GB" && pip install -q "$XLA_CUDA" "${CUDA_LIBRARIES[@]}" && done_with cuda "$XLA_CUDA" "${CUDA_LIBRARIES[@]}"; }; then
+			if why=$("$PYTHON" -c 'import ctypes, sys; [ctypes.CDLL(f) for f in sys.argv[1:]]' "$site/$cuda" "$site/nvidia/cudnn/lib/libcudnn.so.9" 2>&1); then
 				plugin=$cuda
 			else
 				say "the GPU plugin does not load, using the CPU: ${why##*$'\n'}"
@@ -108,6 +113,10 @@ write_env() {
 	case $backend in *cuda*) backend+=",notf32" ;; esac # as in internal/xlaenv
 	{
 		echo "# Written by internal/setup/setup.sh."
+		case $backend in *cuda*) # as in internal/xlaenv
+			echo 'export NVIDIA_TF32_OVERRIDE="${NVIDIA_TF32_OVERRIDE-0}"'
+			echo 'export GOPJRT_CUDA_CHECKS="${GOPJRT_CUDA_CHECKS-0}"' ;;
+		esac
 		printf 'export GOMLX_BACKEND="${GOMLX_BACKEND:-%s}"\n' "$backend"
 		echo 'export GLIBC_TUNABLES="${GLIBC_TUNABLES-glibc.malloc.hugetlb=1}"' # see memory.HugePages
 		echo 'export GOMLX_NO_AUTO_INSTALL="${GOMLX_NO_AUTO_INSTALL:-1}"'

@@ -78,14 +78,14 @@ func TestParts(t *testing.T) {
 
 	site := "lib/python3.11/site-packages/xla_plugins/"
 	cpu := filepath.Join(dir, ".venv", site+"xla_cpu_pjrt/xla_cpu_pjrt.so")
-	gpu := filepath.Join(dir, ".venv", site+"xla_cuda13_pjrt/xla_gpu_pjrt.so")
+	gpu := filepath.Join(dir, ".venv", "lib/python3.11/site-packages/jax_plugins/xla_cuda13/xla_cuda_plugin.so")
 	js := filepath.Join(dir, ".venv", "share/carso/echarts.min.js")
 	write(t, cpu, "")
 	write(t, js, "")
 	if got, err := Plugin(); err != nil || got != cpu {
 		t.Errorf("without a choice: %q, %v", got, err)
 	}
-	write(t, filepath.Join(dir, ".venv/share/carso/plugin"), site+"xla_cuda13_pjrt/xla_gpu_pjrt.so\n")
+	write(t, filepath.Join(dir, ".venv/share/carso/plugin"), "lib/python3.11/site-packages/jax_plugins/xla_cuda13/xla_cuda_plugin.so\n")
 	if got, err := Plugin(); err != nil || got != cpu {
 		t.Errorf("the choice is not there: %q, %v", got, err)
 	}

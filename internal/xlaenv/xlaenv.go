@@ -18,7 +18,22 @@ const (
 	// tf32Var, at 0, keeps NVIDIA's libraries from rounding the inputs of float32 products to TF32. The backend's own option notf32 reaches products of matrices only, not
 	// convolutions (go-xla v0.4.1).
 	tf32Var = "NVIDIA_TF32_OVERRIDE"
+	// checksVar, at 0, keeps go-xla from warning that the libraries are not beside the plugin, which finds them by itself two folders up.
+	checksVar = "GOPJRT_CUDA_CHECKS"
 )
+
+type variable struct{ name, value string }
+
+// libraries are the variables that go with a choice, for the libraries under the backend.
+func (c Choice) libraries() (all []variable) {
+	if c.OwnMemory() {
+		all = append(all, variable{checksVar, "0"})
+		if strings.HasSuffix(c.Config, exact) {
+			all = append(all, variable{tf32Var, "0"})
+		}
+	}
+	return all
+}
 
 // Go is the configuration of GoMLX's backend in pure Go with one operation at a time. Left to run several at once (compute v0.1.3), convolutions that each hold a
 // worker wait for one another's for ever.
@@ -50,8 +65,11 @@ func Prepare() (Choice, error) {
 			return c, fmt.Errorf("preparing the backend: %w", err)
 		}
 	}
-	if _, set := os.LookupEnv(tf32Var); !set && strings.HasSuffix(c.Config, exact) {
-		if err := os.Setenv(tf32Var, "0"); err != nil {
+	for _, v := range c.libraries() {
+		if _, set := os.LookupEnv(v.name); set {
+			continue
+		}
+		if err := os.Setenv(v.name, v.value); err != nil {
 			return c, fmt.Errorf("preparing the backend: %w", err)
 		}
 	}

@@ -16,7 +16,7 @@ func fresh(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	t.Chdir(dir)
-	for _, name := range []string{"GOMLX_BACKEND", noInstallVar} {
+	for _, name := range []string{"GOMLX_BACKEND", noInstallVar, tf32Var, checksVar} {
 		t.Setenv(name, "") // restores the caller's value at the end
 	}
 	t.Setenv(setup.RootVar, dir)
@@ -37,8 +37,8 @@ func TestPrepare(t *testing.T) {
 		t.Errorf("second call: %+v, %v", again, err)
 	}
 
-	site := filepath.Join(dir, ".venv/lib/python3.12/site-packages/xla_plugins")
-	for _, plugin := range []string{"xla_cpu_pjrt/xla_cpu_pjrt.so", "xla_cuda13_pjrt/xla_gpu_pjrt.so"} {
+	site := filepath.Join(dir, ".venv/lib/python3.12/site-packages")
+	for _, plugin := range []string{"xla_plugins/xla_cpu_pjrt/xla_cpu_pjrt.so", "jax_plugins/xla_cuda13/xla_cuda_plugin.so"} {
 		path := filepath.Join(site, plugin)
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
@@ -48,7 +48,7 @@ func TestPrepare(t *testing.T) {
 		}
 	}
 	t.Setenv("GOMLX_BACKEND", "")
-	if c, err := Prepare(); err != nil || c.Config != "xla:"+site+"/xla_cpu_pjrt/xla_cpu_pjrt.so" || c.Notice != "" || c.OwnMemory() {
+	if c, err := Prepare(); err != nil || c.Config != "xla:"+site+"/xla_plugins/xla_cpu_pjrt/xla_cpu_pjrt.so" || c.Notice != "" || c.OwnMemory() {
 		t.Errorf("with the CPU plugin: %+v, %v", c, err)
 	}
 
@@ -56,12 +56,26 @@ func TestPrepare(t *testing.T) {
 	if err := os.MkdirAll(share, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(share, "plugin"), []byte("lib/python3.12/site-packages/xla_plugins/xla_cuda13_pjrt/xla_gpu_pjrt.so"), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(share, "plugin"), []byte("lib/python3.12/site-packages/jax_plugins/xla_cuda13/xla_cuda_plugin.so"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	t.Setenv("GOMLX_BACKEND", "")
-	if c, err := Prepare(); err != nil || c.Config != "xla:"+site+"/xla_cuda13_pjrt/xla_gpu_pjrt.so,notf32" || !c.OwnMemory() {
+	if c, err := Prepare(); err != nil || c.Config != "xla:"+site+"/jax_plugins/xla_cuda13/xla_cuda_plugin.so,notf32" || !c.OwnMemory() {
 		t.Errorf("with the CUDA plugin: %+v, %v", c, err)
+	}
+
+	// Full float32 goes down to NVIDIA's libraries, unless somebody has said otherwise.
+	for config, want := range map[string]string{"xla:/cuda/plugin.so,notf32": "0", "xla:/cuda/plugin.so": "", "xla:/cpu/plugin.so": ""} {
+		t.Setenv("GOMLX_BACKEND", config)
+		os.Unsetenv(tf32Var)
+		if _, err := Prepare(); err != nil || os.Getenv(tf32Var) != want {
+			t.Errorf("%s: %s is %q, %v", config, tf32Var, os.Getenv(tf32Var), err)
+		}
+	}
+	t.Setenv("GOMLX_BACKEND", "xla:/cuda/plugin.so,notf32")
+	t.Setenv(tf32Var, "1")
+	if _, err := Prepare(); err != nil || os.Getenv(tf32Var) != "1" {
+		t.Errorf("%s was replaced: %q, %v", tf32Var, os.Getenv(tf32Var), err)
 	}
 }
 
