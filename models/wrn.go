@@ -108,20 +108,6 @@ func (w WRN) blocks() []block {
 	return bs
 }
 
-// MACs is the number of multiplications with an addition that the convolutions and the last layer take for one image.
-func (w WRN) MACs() int {
-	side := w.Size / w.stride()
-	n := side * side * 9 * 3 * 16
-	for _, b := range w.blocks() {
-		per := 9*b.in*b.out + 9*b.out*b.out
-		if b.shortcut {
-			per += b.in * b.out
-		}
-		n += b.side * b.side * per
-	}
-	return n + 64*w.Width*w.Classes
-}
-
 // Params lists the state in PyTorch's order and layout, under the reference's names.
 func (w WRN) Params() []nn.Param {
 	ps := []nn.Param{nn.Conv("init_conv", 3, 16, 3)}

@@ -40,11 +40,17 @@ func (j Job) Plan(store *record.Store, o Options) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	p := Plan{Images: j.total(o)}
+	p, err := j.passes()
+	p.Images = j.total(o)
 	p.Recorded = p.Images
 	for _, c := range j.pending(before, nil, o) {
 		p.Recorded -= len(c)
 	}
+	return p, err
+}
+
+// passes is the part of a plan that is about one image.
+func (j Job) passes() (p Plan, err error) {
 	work := func(output string) Work {
 		if j.System.Work == nil {
 			return Work{}

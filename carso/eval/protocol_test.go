@@ -138,6 +138,19 @@ func TestPlanOfShippedWeights(t *testing.T) {
 				t.Errorf("%s/%s: output %s without noise: %v", q.Row, q.Column, w.Output, still)
 			}
 		}
+		var d struct {
+			Purifier carso.Config `json:"purifier"`
+			Net      models.WRN   `json:"net"`
+		}
+		if err := json.Unmarshal(job.Spec.Defence, &d); err != nil {
+			t.Fatal(err)
+		}
+		if d.Purifier.Base.Depth == 0 { // a classifier alone, inside any defence
+			d.Purifier = carso.PaperConfig(d.Net, d.Net)
+		}
+		if n, err := Operations(q, d.Purifier); err != nil || n != plan.FLOPs {
+			t.Errorf("%s/%s: %g operations without weights (%v), %g with them", q.Row, q.Column, n, err, plan.FLOPs)
+		}
 		if plan.FLOPs <= 0 {
 			t.Errorf("%s/%s takes %g operations", q.Row, q.Column, plan.FLOPs)
 		}

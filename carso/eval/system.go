@@ -13,6 +13,7 @@ import (
 	"carsokit/carso/record"
 	"carsokit/checkpoints"
 	"carsokit/data"
+	"carsokit/internal/xlaenv"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/ml/model"
@@ -95,7 +96,7 @@ func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
 	j := Job{Protocol: p, System: sys, Set: set, Images: q.Images}
 	j.Spec = record.Spec{Schema: record.Schema, Scenario: q.Scenario, Row: q.Row, Column: q.Column, Scale: q.Scale,
 		Data: record.Data{Name: set.Name, Split: set.Split, Digest: set.Digest}, Weights: sys.Weights, Eps: q.Eps, Draws: scale.Draws, Seed: q.Seed,
-		Versions: map[string]string{"kit": Kit, "gomlx": GoMLX, "backend": be.Name()}, Index: q.Index}
+		Versions: map[string]string{"kit": Kit, "gomlx": GoMLX, "backend": xlaenv.Describe(be)}, Index: q.Index}
 	if q.Column == "clean" && q.Decides != "" && p.Decides != Classifier {
 		sys.Defence["decides"] = q.Decides // attacked columns say it in their attack
 	}
@@ -194,16 +195,7 @@ func open(q Question) (System, error) {
 		}
 		return d.With(carso.Aggregation(name))
 	}
-	condition, sample := d.Config.Work()
-	sys.Work = func(name string) Work {
-		switch name {
-		case Classifier:
-			return Work{Condition: d.Base.Work()}
-		case DrawFree:
-			return Work{Condition: condition, Sample: sample, Samples: 1}
-		}
-		return Work{Condition: condition, Sample: sample, Samples: d.Samples}
-	}
+	sys.Work = workOf(d.Config, d.Samples)
 	err = weight("classifier", s.Classifier)
 	if s.Final != "" {
 		err = errors.Join(err, weight("final", s.Final))

@@ -1,9 +1,13 @@
 package eval
 
 import (
+	"cmp"
 	"fmt"
 
 	"carsokit/attacks"
+	"carsokit/carso"
+	"carsokit/carso/paper"
+	"carsokit/carso/record"
 	"carsokit/models"
 )
 
@@ -34,6 +38,31 @@ func (w Work) computed() (samples int, parts bool) {
 		return w.Samples, false
 	}
 	return (w.Samples + most - 1) / most * most, true
+}
+
+// workOf says what a pass through each output of a defence takes.
+func workOf(c carso.Config, samples int) func(output string) Work {
+	condition, sample := c.Work()
+	return func(output string) Work {
+		switch output {
+		case Classifier:
+			return Work{Condition: c.Base.Work()}
+		case DrawFree:
+			return Work{Condition: condition, Sample: sample, Samples: 1}
+		}
+		return Work{Condition: condition, Sample: sample, Samples: samples}
+	}
+}
+
+// Operations is how many floating-point operations an evaluation takes for one image at most, of a defence of that shape, whose weights need not be there: for
+// reckoning what full size costs.
+func Operations(q Question, c carso.Config) (float64, error) {
+	p, scale, err := q.protocol()
+	if err != nil {
+		return 0, err
+	}
+	plan, err := Job{Spec: record.Spec{Draws: scale.Draws}, Protocol: p, System: System{Work: workOf(c, cmp.Or(q.Samples, paper.Samples))}}.passes()
+	return plan.FLOPs, err
 }
 
 // Forward is the number of operations of classifying in so many draws.

@@ -695,7 +695,7 @@ func TestErrorsNameTheChoices(t *testing.T) {
 	_, err := Build("mian", "tiny", nil)
 	check(err, `no table "mian"; there are main, adaptive, context, pgd-eot, `)
 	_, err = Build("main", "huge", nil)
-	check(err, `no scale "huge"; there are tiny, quickstart, small, small-full, paper`)
+	check(err, `no scale "huge"; there are tiny, quickstart, small, small-full, medium, paper`)
 	table := build(t, "main", nil)
 	check(Render(new(bytes.Buffer), table, "html"), `no format "html"; there are text, markdown, latex, csv, json`)
 	check(Render(brokenPipe{}, table, "text"), "broken pipe")

@@ -63,7 +63,7 @@ func attackCheck(ctx context.Context, args []string) error {
 	q := eval.Question{Column: "rand"}
 	fs.StringVar(&q.Scenario, "scenario", "a", "scenario of the paper")
 	fs.StringVar(&q.Row, "row", "classifier", "row of the main table: classifier, plain, carso-paper, carso-honest, ...")
-	fs.StringVar(&q.Scale, "scale", "small", "tiny, quickstart, small, small-full or paper")
+	fs.StringVar(&q.Scale, "scale", "small", "tiny, quickstart, small, small-full, medium or paper")
 	fs.IntVar(&q.Samples, "samples", 8, "N, reconstructions per image")
 	decides := fs.String("decides", "", "aggregation that is checked, instead of the row's own")
 	weights := fs.String("weights", "", "folder of the weight files (default: those that ship)")

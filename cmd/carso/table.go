@@ -24,7 +24,7 @@ func table(ctx context.Context, args []string) error {
 		id, args = args[0], args[1:]
 	}
 	fs := flag.NewFlagSet("carso table", flag.ContinueOnError)
-	scale := fs.String("scale", "small", "tiny, quickstart, small, small-full or paper")
+	scale := fs.String("scale", "small", "tiny, quickstart, small, small-full, medium or paper")
 	format := fs.String("format", "text", strings.Join(paper.Formats(), ", ")+"; of coverage text, json")
 	noRun := fs.Bool("no-run", false, "print from records, computing nothing; an empty cell says which command fills it")
 	common := fs.Bool("common", false, "count only the images that all runs of the table hold, as in the curves: rows then differ by their settings alone")

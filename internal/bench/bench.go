@@ -49,11 +49,11 @@ type Net struct{ Depth, Width int }
 
 func (n Net) String() string { return fmt.Sprintf("WRN-%d-%d", n.Depth, n.Width) }
 
-// flops are the operations of a case's convolutions, a multiplication and an addition each, on CIFAR-10 images; 0 where the table does not say. A pass back to the input costs
+// flops are the operations of a case on CIFAR-10 images, see models.Work; 0 where the table does not say. A pass back to the input costs
 // what a pass forwards costs, one to input and kernels two.
 func (n Net) flops(name string, batch int) float64 {
 	passes := map[string]float64{"forward": 1, "pgd-step": 2, "adversarial-step": 5}[name]
-	return passes * 2 * float64(models.CIFAR10WRN(n.Depth, n.Width).MACs()) * float64(batch)
+	return passes * float64(models.CIFAR10WRN(n.Depth, n.Width).Work().FLOPs) * float64(batch)
 }
 
 // Spread is the middle and the ends of several figures.

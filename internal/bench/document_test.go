@@ -11,7 +11,11 @@ import (
 	"strings"
 	"testing"
 
+	"carsokit/carso"
+	"carsokit/carso/eval"
+	"carsokit/carso/paper"
 	"carsokit/internal/docblock"
+	"carsokit/models"
 )
 
 var update = flag.Bool("update", false, "write the stored reports into docs/performance.md")
@@ -28,11 +32,19 @@ func TestDocument(t *testing.T) {
 		if text, err := os.ReadFile(filepath.Join(docs, "bench", name+".txt")); err == nil {
 			return layers(string(text))
 		}
-		r, err := Read(filepath.Join(docs, "bench", name+".json"))
+		file, isHours := strings.CutSuffix(name, " hours")
+		r, err := Read(filepath.Join(docs, "bench", file+".json"))
 		if err != nil {
 			return "", err
 		}
-		return docblock.Table(r.Table()) + "\nPyTorch " + r.Torch + ".\n", nil
+		if isHours {
+			return hours(r)
+		}
+		text := docblock.Table(r.Table()) + "\nPyTorch " + r.Torch + "."
+		if r.Ceiling > 0 {
+			text += fmt.Sprintf(" The ceiling, its product of two 8192x8192 matrices in the same precision: %.0f TFLOP/s. It held up to %.1f GiB.", r.Ceiling/1e12, float64(r.Peak)/(1<<30))
+		}
+		return text + "\n", nil
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -84,4 +96,37 @@ func layers(text string) (string, error) {
 	}
 	return docblock.Table([]string{"kernel", "channels", "maps", "stride", "forwards", "input gradient", "kernel gradient"}, rows) +
 		fmt.Sprintf("\nGFLOP/s, and as a share of what a product of two 1024x1024 matrices reaches (%.0f GFLOP/s). One pass of normalisation and activation reads and writes %.0f GB/s on maps of 8 MiB and %.0f GB/s on maps of 128 MiB.\n", ceiling, rates["small"], rates["pass"]), nil
+}
+
+// hours are those that the paper's main evaluations take at most, at the rate of a report's gradients of the paper's network.
+func hours(r Report) (string, error) {
+	i := slices.IndexFunc(r.Results, func(c Result) bool { return c.Case == "pgd-step" && c.Net() == Net{28, 10} })
+	if i < 0 {
+		return "", errors.New("no step of PGD on WRN-28-10 in the report")
+	}
+	c := r.Results[i]
+	rate := c.Net().flops(c.Case, c.Batch) / c.Kit.Median
+	scale, err := paper.FindScale(paper.ScalePaper)
+	if err != nil {
+		return "", err
+	}
+	var rows [][]string
+	for _, row := range []struct{ row, column string }{{"classifier", "rand"}, {"carso-paper", "rand"}, {"carso-paper", "pgd-eot"}, {"carso-honest", "rand"}} {
+		line := []string{row.row + ", " + row.column}
+		for _, net := range []models.WRN{models.CIFAR10WRN(28, 10), models.CIFAR100WRN(28, 10), models.TinyImageNetWRN(28, 10)} {
+			n, err := eval.Operations(eval.Question{Row: row.row, Column: row.column, Scale: scale.Name, Eps: paper.Bound}, carso.PaperConfig(net, net))
+			if err != nil {
+				return "", err
+			}
+			h := n * float64(scale.Images) / rate / 3600
+			text := fmt.Sprintf("%.2g", h)
+			if h >= 10 {
+				text = fmt.Sprintf("%.0f", h)
+			}
+			line = append(line, text)
+		}
+		rows = append(rows, line)
+	}
+	return docblock.Table([]string{"hours at most", "CIFAR-10", "CIFAR-100", "TinyImageNet-200"}, rows) +
+		fmt.Sprintf("\n%d images, WRN-28-10 and the paper's purifier, at the %.0f TFLOP/s of a step of PGD above.\n", scale.Images, rate/1e12), nil
 }

@@ -75,7 +75,7 @@ install_plugin() {
 	local plugin=$cpu
 	if has_gpu; then
 		if { stamped cuda "$XLA_CUDA" "${CUDA_LIBRARIES[@]}" && [ -s "$site/$cuda" ]; } ||
-			{ say "installing the XLA plugin for NVIDIA GPUs and its libraries, some 2 GB" && pip install -q "$XLA_CUDA" "${CUDA_LIBRARIES[@]}" && done_with cuda "$XLA_CUDA" "${CUDA_LIBRARIES[@]}"; }; then
+			{ say "installing the XLA plugin for NVIDIA GPUs and its libraries, some 3 GB" && pip install -q "$XLA_CUDA" "${CUDA_LIBRARIES[@]}" && done_with cuda "$XLA_CUDA" "${CUDA_LIBRARIES[@]}"; }; then
 			if why=$("$PYTHON" -c 'import ctypes, sys; [ctypes.CDLL(f) for f in sys.argv[1:]]' "$site/$cuda" "$site/nvidia/cudnn/lib/libcudnn.so.9" 2>&1); then
 				plugin=$cuda
 			else
@@ -113,10 +113,6 @@ write_env() {
 	case $backend in *cuda*) backend+=",notf32" ;; esac # as in internal/xlaenv
 	{
 		echo "# Written by internal/setup/setup.sh."
-		case $backend in *cuda*) # as in internal/xlaenv
-			echo 'export NVIDIA_TF32_OVERRIDE="${NVIDIA_TF32_OVERRIDE-0}"'
-			echo 'export GOPJRT_CUDA_CHECKS="${GOPJRT_CUDA_CHECKS-0}"' ;;
-		esac
 		printf 'export GOMLX_BACKEND="${GOMLX_BACKEND:-%s}"\n' "$backend"
 		echo 'export GLIBC_TUNABLES="${GLIBC_TUNABLES-glibc.malloc.hugetlb=1}"' # see memory.HugePages
 		echo 'export GOMLX_NO_AUTO_INSTALL="${GOMLX_NO_AUTO_INSTALL:-1}"'

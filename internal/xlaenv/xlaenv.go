@@ -115,3 +115,16 @@ func Backend() (b compute.Backend, err error) {
 	}()
 	return compute.NewWithConfig(c.Config)
 }
+
+// Describe is what records call an open backend: "xla", "go"; on an NVIDIA GPU "xla:cuda", and "xla:cuda,tf32" where float32 products are rounded to TF32. Results of another
+// device may differ by rounding, so they are other records.
+func Describe(b compute.Backend) string {
+	gpu, is := b.(interface{ IsCUDA() bool })
+	switch {
+	case !is || !gpu.IsCUDA():
+		return b.Name()
+	case strings.HasSuffix(os.Getenv(compute.ConfigEnvVar), exact) && os.Getenv(tf32Var) == "0":
+		return b.Name() + ":cuda"
+	}
+	return b.Name() + ":cuda,tf32"
+}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/core/graph"
 
 	"carsokit/internal/setup"
@@ -76,6 +77,35 @@ func TestPrepare(t *testing.T) {
 	t.Setenv(tf32Var, "1")
 	if _, err := Prepare(); err != nil || os.Getenv(tf32Var) != "1" {
 		t.Errorf("%s was replaced: %q, %v", tf32Var, os.Getenv(tf32Var), err)
+	}
+}
+
+// onGPU is a backend of which nothing is asked but what it is.
+type onGPU struct {
+	compute.Backend
+	is bool
+}
+
+func (b onGPU) Name() string { return "xla" }
+func (b onGPU) IsCUDA() bool { return b.is }
+
+func TestDescribe(t *testing.T) {
+	fresh(t)
+	for _, c := range []struct {
+		gpu          bool
+		config, want string
+	}{{false, "xla:/cpu.so", "xla"}, {true, "xla:/cuda.so,notf32", "xla:cuda"}, {true, "xla:/cuda.so", "xla:cuda,tf32"}} {
+		t.Setenv("GOMLX_BACKEND", c.config)
+		t.Setenv(tf32Var, "0")
+		if got := Describe(onGPU{is: c.gpu}); got != c.want {
+			t.Errorf("%+v: %s", c, got)
+		}
+	}
+	// Somebody let the libraries round.
+	t.Setenv("GOMLX_BACKEND", "xla:/cuda.so,notf32")
+	t.Setenv(tf32Var, "1")
+	if got := Describe(onGPU{is: true}); got != "xla:cuda,tf32" {
+		t.Error(got)
 	}
 }
 
