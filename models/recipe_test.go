@@ -1,6 +1,7 @@
 package models
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -110,6 +111,28 @@ func TestTaps(t *testing.T) {
 	for depth, want := range map[int]int{28: 26, 10: 8} {
 		if got := len(CIFAR10WRN(depth, 2).Taps()); got != want {
 			t.Errorf("depth %d: %d representations, want %d", depth, got, want)
+		}
+	}
+}
+
+// TestAverageWarning: a short run's average is refused nothing, and said to be of no use; that of the recipes for whole data sets is not.
+func TestAverageWarning(t *testing.T) {
+	r := toyRecipe()
+	r.EMA = 0.999
+	tr, err := NewTrainer(goldentest.Go(t), r, noise(40, 4, 8), nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w := tr.AverageWarning(); !strings.Contains(w, "ema 0.999") || !strings.Contains(w, "% of the initial weights") {
+		t.Errorf("%q", w)
+	}
+	for _, scale := range []string{"small", "medium"} {
+		r, err := SmallRecipe("cifar10", scale, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if left := math.Pow(r.EMA, float64(r.Epochs*(49_000/r.Batch))); left > 0.001 {
+			t.Errorf("scale %s: %g of the initial weights are left in the average", scale, left)
 		}
 	}
 }

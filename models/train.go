@@ -324,6 +324,15 @@ func (t *Trainer) Step() int     { return t.step }
 func (t *Trainer) Total() int    { return t.Recipe.Epochs * t.loader.Batches() }
 func (t *Trainer) PerEpoch() int { return t.loader.Batches() }
 
+// AverageWarning says that the run is too short for its average: what is kept would still be, to a good part, the weights it began with. "" where it is not.
+func (t *Trainer) AverageWarning() string {
+	left := math.Pow(t.Recipe.EMA, float64(t.Total()))
+	if left <= 0.05 {
+		return ""
+	}
+	return fmt.Sprintf("ema %g over %d steps leaves %.0f %% of the initial weights in the average, which is what is kept: give a smaller ema, such as %.4g", t.Recipe.EMA, t.Total(), 100*left, max(0, 1-10/float64(t.Total())))
+}
+
 // HeldOut returns the images that are kept apart.
 func (t *Trainer) HeldOut() *data.Set { return t.held }
 

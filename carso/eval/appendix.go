@@ -26,6 +26,9 @@ func settings(scale string) ([]setting, error) {
 	var all []setting
 	for _, p := range paper.Scenarios() {
 		s, err := carso.FindScenario(p.ID, scale)
+		if err != nil && scale == carso.ScaleMedium {
+			continue // not all of them exist there
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -47,11 +50,19 @@ func recipe(s carso.Scenario, scale string) (carso.Recipe, error) {
 	if scale == carso.ScalePaper {
 		return carso.PaperRecipe(s)
 	}
-	base, err := models.SmallRecipe(s.Dataset, "small", false)
+	base, err := models.SmallRecipe(s.Dataset, trainedAt(scale), false)
 	if err != nil {
 		return carso.Recipe{}, err
 	}
-	return carso.SmallRecipe(s.Dataset, "small", base.Net)
+	return carso.SmallRecipe(s.Dataset, trainedAt(scale), base.Net)
+}
+
+// trainedAt is the scale of the trainings whose weights an evaluation at a scale takes.
+func trainedAt(scale string) string {
+	if scale == carso.ScaleMedium {
+		return scale
+	}
+	return "small"
 }
 
 // ticks is the number of ticks of the schedules.
@@ -278,7 +289,7 @@ func classifierSheet(scale string) (paper.Sheet, error) {
 	} else {
 		for _, p := range paper.Scenarios() {
 			for _, plain := range []bool{false, true} {
-				r, err := models.SmallRecipe(p.Dataset, "small", plain)
+				r, err := models.SmallRecipe(p.Dataset, trainedAt(scale), plain)
 				if err != nil {
 					return sheet, err
 				}

@@ -24,6 +24,9 @@ type Scenario struct {
 // ScalePaper is the scale that needs the authors' weights.
 const ScalePaper = "paper"
 
+// ScaleMedium is the scale whose weights a GPU trains.
+const ScaleMedium = "medium"
+
 // Scenarios lists the paper's three settings.
 func Scenarios() []Scenario {
 	return []Scenario{

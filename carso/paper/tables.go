@@ -236,8 +236,13 @@ func (b *builder) find(q record.Query) (record.Run, string) {
 // lacking says which weights an evaluation lacks; nothing where they ship or can be had.
 func lacking(q record.Query) string {
 	s, _ := FindScenario(q.Scenario)
-	if q.Scale == ScalePaper {
+	switch {
+	case q.Scale == ScalePaper:
 		return s.Unpublished
+	case q.Scale == ScaleMedium && (q.Scenario == "a" && q.Row != "plain" || q.Scenario == "a_e2e"):
+		return fmt.Sprintf("no weights: carso train classifier and purifier -scenario %s -scale %s make them on a GPU; export them with -out and evaluate with -weights", q.Scenario, q.Scale)
+	case q.Scale == ScaleMedium:
+		return fmt.Sprintf("no weights: scale %s has those of CARSO in scenario a", q.Scale)
 	}
 	return s.Missing
 }

@@ -153,6 +153,9 @@ func trainClassifier(ctx context.Context, f trainFlags, s carso.Scenario, set *d
 	if err != nil {
 		return err
 	}
+	if w := t.AverageWarning(); w != "" {
+		fmt.Fprintln(os.Stderr, "carso: warning:", w)
+	}
 	return finish(t.Run(ctx, options[models.Point](f.out, t.Step(), recipe.Batch, t.Warning)), f.out, "best averaged weights: "+filepath.Join(f.out, models.BestFile))
 }
 
