@@ -20,7 +20,21 @@ func TestOwnTrainings(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if err := r.Validate(); err != nil {
+			t.Errorf("%s: %v", s.Own, err)
+		}
 		recipes[s.Own] = r
+	}
+	// e2e_long is e2e for longer, on batches of two processes.
+	long, e2e := recipes["e2e_long"], recipes["e2e"]
+	if long.Epochs <= e2e.Epochs {
+		t.Errorf("e2e_long has %d epochs", long.Epochs)
+	}
+	if long.Epochs, long.Processes, long.ScheduleEvery = e2e.Epochs, e2e.Processes, e2e.ScheduleEvery; describe(long) != describe(e2e) {
+		t.Errorf("e2e_long differs from e2e in more than its length:\n%s\n%s", describe(long), describe(e2e))
+	}
+	if maps := recipes["maps"]; !maps.Config.Spatial || maps.Config.Residual || maps.Start != "" || maps.EndToEnd == 0 {
+		t.Errorf("maps: %s", describe(maps))
 	}
 	short := recipes["short"]
 	paper, err := SmallRecipe("cifar10", "small", base)

@@ -129,7 +129,7 @@ func Scenarios() []Scenario {
 // ScaleMedium is the scale that one GPU trains in minutes: the paper's depth at less than half its width.
 const ScaleMedium = "medium"
 
-// MediumScenarios lists those of ScaleMedium. e2e is trained as at the small scale.
+// MediumScenarios lists those of ScaleMedium. e2e is trained by the method of the small scale's, for the epochs of this one.
 func MediumScenarios() []Scenario {
 	s := Scenario{ID: "a", Dataset: "cifar10", Classifier: "wrn_28_4_cifar_10_medium.safetensors", Plain: "wrn_10_1_cifar_10_plain.safetensors", Stem: "wrn_28_4_cifar_10_medium"}
 	e2e := s
@@ -296,7 +296,7 @@ func dimension(f *checkpoints.File, name string, axis int) (int, error) {
 // adversaries and eps multiplier on a smaller purifier. Beside the sizes one thing differs: PGD takes few large steps instead of 40 of 0.01.
 //
 // small: about 20 minutes on two cores for CIFAR-10, whose purifier sees all representations; the others are cut to some 12 minutes and to what 2 MiB hold of
-// classifier and purifier, and see the last convolution of each group only. tiny: seconds on a few hundred images, for tests.
+// classifier and purifier, and see the last convolution of each group only. medium: the paper's sizes for one GPU, likewise of the last convolutions. tiny: seconds on a few hundred images, for tests.
 //
 // The shares of adversaries are the reference's: with 0.01, each of the four gets none of a batch of TinyImageNet-200, there (see PaperRecipe) as here.
 func SmallRecipe(dataset, scale string, base models.WRN) (Recipe, error) {

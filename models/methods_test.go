@@ -150,7 +150,7 @@ func TestExtraData(t *testing.T) {
 	tr := toyTrainer(t, r, extra, dir)
 	seen := map[float32]int{}
 	for range 4 {
-		b := tr.draw(tr.Step(), drawn{})
+		b := tr.draw(tr.Step(), r.Batch, r.Seed, drawn{})
 		if _, _, err := tr.Advance(t.Context()); err != nil || b.err != nil {
 			t.Fatal(err, b.err)
 		}
@@ -202,7 +202,7 @@ func TestCutout(t *testing.T) {
 	if _, _, err := tr.Advance(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	x := tr.draw(0, drawn{}).x
+	x := tr.draw(0, r.Batch, r.Seed, drawn{}).x
 	for i := range r.Batch {
 		if zeros := slices.IndexFunc(x[i*8*8*3:(i+1)*8*8*3], func(x float32) bool { return x == 0 }); zeros < 0 {
 			t.Errorf("image %d is whole", i)

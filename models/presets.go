@@ -2,12 +2,12 @@ package models
 
 import "fmt"
 
-// SmallRecipe returns the recipe of the classifier of a data set at a scale that two CPU cores can train, adversarially or, for the sanity row of the
+// SmallRecipe returns the recipe of the classifier of a data set at a scale that two CPU cores, for medium one GPU, can train, adversarially or, for the sanity row of the
 // main table, plainly.
 //
 // small: WRN-10-2 by FGSM from a random start, step 1.25·eps (Wong et al. 2020), about 45 minutes on two cores on CIFAR-10, whose 13 epochs the others cut to some
 // 20 minutes: CIFAR-100 to 6 epochs, TinyImageNet-200 to 3, with a stride of 2 in its first convolution, so that a step costs what one of CIFAR costs. The plain
-// nets are WRN-10-1, five minutes. tiny: seconds on a few hundred images, for tests.
+// nets are WRN-10-1, five minutes. medium: WRN-28-4 for one GPU, by two steps of attack. tiny: seconds on a few hundred images, for tests.
 func SmallRecipe(dataset, scale string, plain bool) (Recipe, error) {
 	r := Recipe{
 		Epochs: 13, Batch: 64, Eps: 8. / 255, Steps: 1, StepSize: 10. / 255,

@@ -386,7 +386,7 @@ func (t *Trainer) batch() drawn {
 			return d
 		}
 	}
-	return t.draw(t.step, drawn{})
+	return t.draw(t.step, t.Recipe.Batch, t.Recipe.Seed, drawn{})
 }
 
 // drawAhead makes the batch of a step while the caller does something else.
@@ -395,16 +395,17 @@ func (t *Trainer) drawAhead(step int) {
 	if t.spare != nil {
 		memory, t.spare = *t.spare, nil
 	}
-	go func() { ahead <- t.draw(step, memory) }()
+	batch, seed := t.Recipe.Batch, t.Recipe.Seed
+	go func() { ahead <- t.draw(step, batch, seed, memory) }()
 	t.ahead = ahead
 }
 
-// draw makes the batch of a step, in the memory of an earlier one where there is any.
-func (t *Trainer) draw(step int, d drawn) drawn {
-	r, set := t.Recipe, t.loader.Set
+// draw makes the batch of a step, in the memory of an earlier one where there is any. It may run beside the caller, who may change the recipe: it reads nothing of it.
+func (t *Trainer) draw(step, batch int, seed rng.Seed, d drawn) drawn {
+	set := t.loader.Set
 	pixels := set.H * set.W * 3
 	if d.x == nil {
-		d.x, d.start, d.y = make([]float32, r.Batch*pixels), make([]float32, r.Batch*pixels), make([]int32, r.Batch)
+		d.x, d.start, d.y = make([]float32, batch*pixels), make([]float32, batch*pixels), make([]int32, batch)
 	}
 	d.step = step
 	fill := func(l *data.Loader, x []float32, y []int32) error {
@@ -416,6 +417,6 @@ func (t *Trainer) draw(step int, d drawn) drawn {
 	if d.err == nil && t.extra != nil {
 		d.err = fill(t.extra, d.x[own*pixels:], d.y[own:])
 	}
-	r.Seed.Child("start", step).Symmetric(d.start)
+	seed.Child("start", step).Symmetric(d.start)
 	return d
 }

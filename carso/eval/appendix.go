@@ -289,6 +289,9 @@ func classifierSheet(scale string) (paper.Sheet, error) {
 	} else {
 		for _, p := range paper.Scenarios() {
 			for _, plain := range []bool{false, true} {
+				if _, err := carso.FindScenario(p.ID, scale); err != nil && scale == carso.ScaleMedium {
+					continue
+				}
 				r, err := models.SmallRecipe(p.Dataset, trainedAt(scale), plain)
 				if err != nil {
 					return sheet, err

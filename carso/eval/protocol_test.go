@@ -255,3 +255,48 @@ func TestQuestionSettings(t *testing.T) {
 		}
 	}
 }
+
+// TestAnsweredElsewhere: a run of another device answers, one of the job's own before it; a run of something else does not.
+func TestAnsweredElsewhere(t *testing.T) {
+	be, err := goBackend()
+	if err != nil {
+		t.Fatal(err)
+	}
+	set, err := data.Sample()
+	if err != nil {
+		t.Fatal(err)
+	}
+	job, err := NewJob(be, Question{Scenario: "a", Row: "classifier", Column: "rand", Scale: "tiny", Eps: 8. / 255, Images: 2}, set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := func(backend string, seed uint64, images ...int) record.Run {
+		s := job.Spec
+		s.Seed += seed
+		s.Versions = map[string]string{"kit": Kit, "gomlx": GoMLX, "backend": backend}
+		r := record.Run{Key: s.Key(), Spec: s, File: backend}
+		for _, i := range images {
+			r.Images = append(r.Images, record.Image{Index: i})
+		}
+		return r
+	}
+	own := be.Name()
+	for _, c := range []struct {
+		known []record.Run
+		want  string
+	}{
+		{nil, ""},
+		{[]record.Run{run("elsewhere", 0, 0, 1)}, "elsewhere"},
+		{[]record.Run{run("elsewhere", 0, 0, 1), run(own, 0, 0, 1)}, own},
+		{[]record.Run{run(own, 0, 0), run("elsewhere", 0, 0, 1)}, "elsewhere"}, // the own one is not whole
+		{[]record.Run{run("elsewhere", 1, 0, 1)}, ""},                          // another seed
+		{[]record.Run{run("elsewhere", 0, 0)}, ""},
+	} {
+		if r, ok := Answered(c.known, job); r.File != c.want || ok != (c.want != "") {
+			t.Errorf("%d known: answered by %q, want %q", len(c.known), r.File, c.want)
+		}
+	}
+	if job.Spec.Versions["backend"] != own {
+		t.Errorf("the job's backend became %s", job.Spec.Versions["backend"])
+	}
+}

@@ -700,3 +700,15 @@ func TestErrorsNameTheChoices(t *testing.T) {
 	check(Render(new(bytes.Buffer), table, "html"), `no format "html"; there are text, markdown, latex, csv, json`)
 	check(Render(brokenPipe{}, table, "text"), "broken pipe")
 }
+
+// TestMedium: at the scale whose weights a GPU trains, cells say what there is none of and why; the plain net is the small one, which ships.
+func TestMedium(t *testing.T) {
+	for _, c := range []struct{ scenario, row, want string }{
+		{"a", "plain", ""}, {"a", "carso-paper", "docs/reproducing.md"}, {"a_e2e", "carso-honest", "docs/reproducing.md"}, {"b", "classifier", "scale medium has those"},
+	} {
+		q := record.Query{Scenario: c.scenario, Row: c.row, Column: "rand", Scale: ScaleMedium}
+		if got := lacking(q); got == "" != (c.want == "") || !strings.Contains(got, c.want) {
+			t.Errorf("%s/%s: %q", c.scenario, c.row, got)
+		}
+	}
+}

@@ -16,6 +16,8 @@ import (
 	"carsokit/internal/bench"
 	"carsokit/internal/xlaenv"
 	"carsokit/plots"
+
+	"github.com/gomlx/compute"
 )
 
 func benchCommand(ctx context.Context, args []string) error {
@@ -27,7 +29,7 @@ func benchCommand(ctx context.Context, args []string) error {
 	cases := fs.String("case", "", "operations, separated by commas (default: all)")
 	fs.IntVar(&o.Rounds, "rounds", 7, "pairs of runs")
 	compiled := fs.Bool("compile", false, "PyTorch through torch.compile")
-	bf16 := fs.Bool("bf16", false, "PyTorch under autocast to bfloat16, and classifiers trained here in bfloat16")
+	bf16 := fs.Bool("bf16", false, "PyTorch under autocast to bfloat16, and classifiers trained here in bfloat16, which is the only case unless -case names others")
 	fs.StringVar(&o.Device, "device", "cpu", "of PyTorch: cpu or cuda")
 	fs.BoolVar(&o.TF32, "tf32", false, "PyTorch may round the inputs of products to TF32; here GOMLX_BACKEND says so")
 	fs.IntVar(&o.Times, "times", 1, "multiplies the batches, for a GPU")
@@ -49,6 +51,9 @@ func benchCommand(ctx context.Context, args []string) error {
 		o.Mode = "compiled"
 	case *bf16:
 		o.Mode = "bf16"
+		if *cases == "" {
+			o.Cases = []string{"adversarial-step"} // what is computed in bfloat16 here
+		}
 	}
 	if *cases != "" {
 		o.Cases = strings.Split(*cases, ",")
@@ -56,6 +61,11 @@ func benchCommand(ctx context.Context, args []string) error {
 	be, err := xlaenv.Backend()
 	if err != nil {
 		return err
+	}
+	// Both sides on one device, and in one precision.
+	name := xlaenv.Describe(be)
+	if onGPU, rounded := strings.Contains(name, ":cuda"), strings.HasSuffix(name, ",tf32"); onGPU != (o.Device == "cuda") || onGPU && rounded != o.TF32 {
+		return fmt.Errorf("the backend is %s, PyTorch would run on %s with -tf32=%v: on a GPU give -device cuda, and -tf32 where %s does not end in ,notf32", name, o.Device, o.TF32, compute.ConfigEnvVar)
 	}
 	dir, err := os.MkdirTemp("", "carso-bench-")
 	if err != nil {
@@ -68,7 +78,7 @@ func benchCommand(ctx context.Context, args []string) error {
 	}
 	kit.Times, kit.BF16 = o.Times, *bf16
 	o.Progress = func(line string) { fmt.Println(line) }
-	report, err := bench.Compare(ctx, be.Name(), kit.Run, o)
+	report, err := bench.Compare(ctx, name, kit.Run, o)
 	if err != nil && len(report.Results) == 0 {
 		return err
 	}
@@ -78,6 +88,9 @@ func benchCommand(ctx context.Context, args []string) error {
 		return err
 	}
 	path := filepath.Join(*out, "bench-"+report.Mode+".json")
+	if report.Device != "" {
+		path = filepath.Join(*out, "bench-"+report.Device+"-"+report.Mode+".json")
+	}
 	err = atomicfile.Write(path, func(w io.Writer) error {
 		e := json.NewEncoder(w)
 		e.SetIndent("", "  ")

@@ -164,6 +164,9 @@ func evalCommand(ctx context.Context, args []string) error {
 					return err
 				}
 			}
+			if there, here := run.Spec.Versions["backend"], job.Spec.Versions["backend"]; answered && !saves && there != here {
+				fmt.Printf("  from a record of backend %s; -again computes it on %s\n", there, here)
+			}
 			summary(os.Stdout, run)
 			switch folder := eval.SavedFolder(*save, job.Spec); {
 			case *plan:

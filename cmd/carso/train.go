@@ -35,7 +35,7 @@ func trainCommand(ctx context.Context, args []string) error {
 	var f trainFlags
 	fs := flag.NewFlagSet("carso train "+args[0], flag.ContinueOnError)
 	fs.StringVar(&f.scenario, "scenario", "a", "scenario of the paper")
-	fs.StringVar(&f.scale, "scale", "small", "tiny, small, or paper: the reference's recipe at full size")
+	fs.StringVar(&f.scale, "scale", "small", "tiny, small, medium, which is for a GPU, or paper: the reference's recipe at full size")
 	fs.StringVar(&f.out, "out", "", "folder of the run's state and curve (default build/train/...)")
 	fs.StringVar(&f.data, "data", "", "folder or archive of the data set (default $"+data.Env+", then build/data)")
 	fs.StringVar(&f.recipe, "recipe", "", `what differs from the scale's recipe, in JSON, e.g. '{"epochs": 2, "config": {"cond": 64}}'; the run's recipe is in its state and weights`)

@@ -126,7 +126,8 @@ type worker struct {
 //go:embed pytorch.py
 var script []byte
 
-func startWorker(ctx context.Context, python string) (*worker, error) {
+// startWorker starts pytorch.py, whose libraries may round to TF32 or not.
+func startWorker(ctx context.Context, python string, tf32 bool) (*worker, error) {
 	dir, err := os.MkdirTemp("", "carso-bench-")
 	if err != nil {
 		return nil, err
@@ -137,6 +138,9 @@ func startWorker(ctx context.Context, python string) (*worker, error) {
 	}
 	w := &worker{cmd: exec.CommandContext(ctx, python, file), remove: func() { os.RemoveAll(dir) }}
 	w.cmd.Stderr = os.Stderr
+	if tf32 {
+		w.cmd.Env = append(os.Environ(), "NVIDIA_TF32_OVERRIDE=") // this process may have it at 0, which overrules PyTorch
+	}
 	var stdout io.ReadCloser
 	if w.in, err = w.cmd.StdinPipe(); err == nil {
 		if stdout, err = w.cmd.StdoutPipe(); err == nil {
@@ -208,11 +212,14 @@ func Compare(ctx context.Context, backend string, run Runner, o Options) (Report
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}
+	if o.Times > 14 {
+		return Report{}, fmt.Errorf("batches of %d times the usual: the 900 images that trainings take fill 14 times", o.Times)
+	}
 	cases, err := choose(o.Cases)
 	if err != nil {
 		return Report{}, err
 	}
-	w, err := startWorker(ctx, o.Python)
+	w, err := startWorker(ctx, o.Python, o.TF32)
 	if err != nil {
 		return Report{}, err
 	}

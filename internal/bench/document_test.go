@@ -98,7 +98,7 @@ func layers(text string) (string, error) {
 		fmt.Sprintf("\nGFLOP/s, and as a share of what a product of two 1024x1024 matrices reaches (%.0f GFLOP/s). One pass of normalisation and activation reads and writes %.0f GB/s on maps of 8 MiB and %.0f GB/s on maps of 128 MiB.\n", ceiling, rates["small"], rates["pass"]), nil
 }
 
-// hours are those that the paper's main evaluations take at most, at the rate of a report's gradients of the paper's network.
+// hours are those of all operations that the paper's main evaluations can take, at the rate of a report's gradients of the paper's network.
 func hours(r Report) (string, error) {
 	i := slices.IndexFunc(r.Results, func(c Result) bool { return c.Case == "pgd-step" && c.Net() == Net{28, 10} })
 	if i < 0 {
@@ -127,6 +127,6 @@ func hours(r Report) (string, error) {
 		}
 		rows = append(rows, line)
 	}
-	return docblock.Table([]string{"hours at most", "CIFAR-10", "CIFAR-100", "TinyImageNet-200"}, rows) +
+	return docblock.Table([]string{"hours", "CIFAR-10", "CIFAR-100", "TinyImageNet-200"}, rows) +
 		fmt.Sprintf("\n%d images, WRN-28-10 and the paper's purifier, at the %.0f TFLOP/s of a step of PGD above.\n", scale.Images, rate/1e12), nil
 }

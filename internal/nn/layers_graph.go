@@ -16,7 +16,8 @@ type Net struct {
 	Train bool // BatchNorm uses batch statistics
 	// Update makes a training BatchNorm also move its running statistics; off for the pass that only makes adversarial examples.
 	Update bool
-	// BF16 computes convolutions in bfloat16, which the matrix units of GPUs do many times as fast as float32. Weights, normalisation and sums over a batch stay float32.
+	// BF16 computes Conv in bfloat16, which the matrix units of GPUs do many times as fast as float32. Weights and normalisation stay float32; the gradients of a kernel are rounded
+	// to bfloat16 once, after their sum.
 	BF16 bool
 }
 

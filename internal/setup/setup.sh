@@ -14,13 +14,13 @@ VENV=$ROOT/.venv
 SHARE=$VENV/share/carso
 PYTHON=$VENV/bin/python
 
-# Versions. The plugins are the ones that the tests' tolerances were measured with.
+# Versions. The tests' tolerances were measured with the CPU's plugin.
 XLA_CPU="xla-cpu-pjrt==0.0.1"
 # JAX's plugin for CUDA 13 is one for PJRT like any other; it finds NVIDIA's libraries beside itself. Tried on an H200 (docs/performance.md).
 XLA_CUDA="jax-cuda13-pjrt==0.11.2"
-CUDA_LIBRARIES=("nvidia-cublas>=13.0.0.19" "nvidia-cuda-cupti>=13.0.48" "nvidia-cuda-nvcc>=13.0.48" "nvidia-cuda-nvrtc>=13.0.48" "nvidia-cuda-runtime>=13.0.48"
-	"nvidia-cudnn-cu13>=9.12.0.46,<10" "nvidia-cufft>=12.0.0.15" "nvidia-cusolver>=12.0.3.29" "nvidia-cusparse>=12.6.2.49" "nvidia-nccl-cu13>=2.27.7"
-	"nvidia-nvjitlink>=13.0.39" "nvidia-nvshmem-cu13>=3.3.20" "nvidia-nvvm")
+CUDA_LIBRARIES=("nvidia-cublas>=13.0.0.19,<14" "nvidia-cuda-cupti>=13.0.48,<14" "nvidia-cuda-nvcc>=13.0.48,<14" "nvidia-cuda-nvrtc>=13.0.48,<14"
+	"nvidia-cuda-runtime>=13.0.48,<14" "nvidia-cudnn-cu13>=9.12.0.46,<10" "nvidia-cufft>=12.0.0.15,<13" "nvidia-cusolver>=12.0.3.29,<13"
+	"nvidia-cusparse>=12.6.2.49,<13" "nvidia-nccl-cu13>=2.27.7,<3" "nvidia-nvjitlink>=13.0.39,<14" "nvidia-nvshmem-cu13>=3.3.20,<4" "nvidia-nvvm>=13,<14")
 NOTEBOOK=("jupyterlab>=4.2,<5" "nbconvert>=7,<8" "nbclient>=0.10,<1")
 GOIMPORTS=v0.44.0
 # The wheel of panel carries ECharts: one download by pip alone, without Node.
@@ -76,10 +76,11 @@ install_plugin() {
 	if has_gpu; then
 		if { stamped cuda "$XLA_CUDA" "${CUDA_LIBRARIES[@]}" && [ -s "$site/$cuda" ]; } ||
 			{ say "installing the XLA plugin for NVIDIA GPUs and its libraries, some 3 GB" && pip install -q "$XLA_CUDA" "${CUDA_LIBRARIES[@]}" && done_with cuda "$XLA_CUDA" "${CUDA_LIBRARIES[@]}"; }; then
-			if why=$("$PYTHON" -c 'import ctypes, sys; [ctypes.CDLL(f) for f in sys.argv[1:]]' "$site/$cuda" "$site/nvidia/cudnn/lib/libcudnn.so.9" 2>&1); then
+			if why=$("$PYTHON" "$HERE/cuda.py" "$site/$cuda" "$site/nvidia/cudnn/lib/libcudnn.so.9" 2>&1); then
 				plugin=$cuda
 			else
-				say "the GPU plugin does not load, using the CPU: ${why##*$'\n'}"
+				rm -f "$SHARE/stamps/cuda"
+				say "the GPU cannot be used, using the CPU: ${why##*$'\n'}"
 			fi
 		else
 			say "pip could not install $XLA_CUDA, using the CPU"
@@ -110,7 +111,8 @@ install_echarts() {
 write_env() {
 	local backend
 	backend="xla:$VENV/$(cat "$SHARE/plugin")"
-	case $backend in *cuda*) backend+=",notf32" ;; esac # as in internal/xlaenv
+	# As in internal/xlaenv, which also sets what goes with it for NVIDIA's libraries.
+	case $(cat "$SHARE/plugin") in *cuda*) backend+=",notf32" ;; esac
 	{
 		echo "# Written by internal/setup/setup.sh."
 		printf 'export GOMLX_BACKEND="${GOMLX_BACKEND:-%s}"\n' "$backend"

@@ -5,6 +5,7 @@ package xlaenv
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/gomlx/compute"
@@ -28,7 +29,7 @@ type variable struct{ name, value string }
 func (c Choice) libraries() (all []variable) {
 	if c.OwnMemory() {
 		all = append(all, variable{checksVar, "0"})
-		if strings.HasSuffix(c.Config, exact) {
+		if isExact(c.Config) {
 			all = append(all, variable{tf32Var, "0"})
 		}
 	}
@@ -50,7 +51,24 @@ type Choice struct {
 }
 
 // OwnMemory says that the backend computes in the memory of a device of its own, and not in the machine's.
-func (c Choice) OwnMemory() bool { return strings.Contains(c.Config, "cuda") }
+func (c Choice) OwnMemory() bool { return onCUDA(c.Config) }
+
+// onCUDA says whether a configuration is of a plugin for NVIDIA's GPUs, which the last two parts of its path tell: xla_cuda13/xla_cuda_plugin.so, xla_cuda13_pjrt/xla_gpu_pjrt.so.
+func onCUDA(config string) bool {
+	plugin, _, _ := strings.Cut(config, ",")
+	return strings.HasPrefix(plugin, "xla") && strings.Contains(filepath.Base(filepath.Dir(plugin))+"/"+filepath.Base(plugin), "cuda")
+}
+
+// isExact says whether a configuration asks for full float32.
+func isExact(config string) bool {
+	_, options, _ := strings.Cut(config, ",")
+	for o := range strings.SplitSeq(options, ",") {
+		if o == "notf32" || o == "tf32=false" {
+			return true
+		}
+	}
+	return false
+}
 
 // Prepare sets GOMLX_BACKEND and GOMLX_NO_AUTO_INSTALL for this process and says what it chose. A value that is already set
 // stays. Call it first in main and in TestMain: GoMLX reads the variables when a backend is opened. A second call
@@ -92,7 +110,7 @@ func choose() Choice {
 			Notice: "no XLA plugin: using the backend in pure Go, right for small tests and some twenty times slower (" + err.Error() + ")"}
 	}
 	config := "xla:" + plugin
-	if strings.Contains(plugin, "cuda") {
+	if onCUDA(config) {
 		config += exact
 	}
 	return Choice{Config: config, Source: "checkout"}
@@ -117,13 +135,13 @@ func Backend() (b compute.Backend, err error) {
 }
 
 // Describe is what records call an open backend: "xla", "go"; on an NVIDIA GPU "xla:cuda", and "xla:cuda,tf32" where float32 products are rounded to TF32. Results of another
-// device may differ by rounding, so they are other records.
+// kind of device may differ by rounding, so they are other records. It goes by the configuration that [Prepare] left.
 func Describe(b compute.Backend) string {
-	gpu, is := b.(interface{ IsCUDA() bool })
+	config := os.Getenv(compute.ConfigEnvVar)
 	switch {
-	case !is || !gpu.IsCUDA():
+	case b.Name() != "xla" || !onCUDA(config):
 		return b.Name()
-	case strings.HasSuffix(os.Getenv(compute.ConfigEnvVar), exact) && os.Getenv(tf32Var) == "0":
+	case isExact(config) && os.Getenv(tf32Var) == "0":
 		return b.Name() + ":cuda"
 	}
 	return b.Name() + ":cuda,tf32"

@@ -66,10 +66,15 @@ func TestPrepare(t *testing.T) {
 	}
 
 	// Full float32 goes down to NVIDIA's libraries, unless somebody has said otherwise.
-	for config, want := range map[string]string{"xla:/cuda/plugin.so,notf32": "0", "xla:/cuda/plugin.so": "", "xla:/cpu/plugin.so": ""} {
+	for config, want := range map[string]string{"xla:/cuda/plugin.so,notf32": "0", "xla:/cuda/plugin.so": "", "xla:/cpu/plugin.so,notf32": ""} {
 		t.Setenv("GOMLX_BACKEND", config)
 		os.Unsetenv(tf32Var)
-		if _, err := Prepare(); err != nil || os.Getenv(tf32Var) != want {
+		os.Unsetenv(checksVar)
+		_, err := Prepare()
+		if quiet := os.Getenv(checksVar) == "0"; quiet != strings.Contains(config, "cuda") {
+			t.Errorf("%s: %s is %q", config, checksVar, os.Getenv(checksVar))
+		}
+		if err != nil || os.Getenv(tf32Var) != want {
 			t.Errorf("%s: %s is %q, %v", config, tf32Var, os.Getenv(tf32Var), err)
 		}
 	}
@@ -80,32 +85,30 @@ func TestPrepare(t *testing.T) {
 	}
 }
 
-// onGPU is a backend of which nothing is asked but what it is.
-type onGPU struct {
+// named is a backend of which nothing is asked but its name.
+type named struct {
 	compute.Backend
-	is bool
+	name string
 }
 
-func (b onGPU) Name() string { return "xla" }
-func (b onGPU) IsCUDA() bool { return b.is }
+func (b named) Name() string { return b.name }
 
 func TestDescribe(t *testing.T) {
 	fresh(t)
-	for _, c := range []struct {
-		gpu          bool
-		config, want string
-	}{{false, "xla:/cpu.so", "xla"}, {true, "xla:/cuda.so,notf32", "xla:cuda"}, {true, "xla:/cuda.so", "xla:cuda,tf32"}} {
+	for _, c := range []struct{ backend, config, tf32, want string }{
+		{"xla", "xla:/x/xla_cpu_pjrt/xla_cpu_pjrt.so", "0", "xla"},
+		{"xla", "xla:/home/cuda/xla_cpu_pjrt/xla_cpu_pjrt.so", "0", "xla"}, // a folder's name says nothing
+		{"xla", "xla:/x/xla_cuda13/xla_cuda_plugin.so,notf32", "0", "xla:cuda"},
+		{"xla", "xla:/x/xla_cuda13_pjrt/xla_gpu_pjrt.so,preallocate=true,tf32=false", "0", "xla:cuda"},
+		{"xla", "xla:/x/xla_cuda13/xla_cuda_plugin.so", "0", "xla:cuda,tf32"},
+		{"xla", "xla:/x/xla_cuda13/xla_cuda_plugin.so,notf32", "1", "xla:cuda,tf32"}, // somebody let the libraries round
+		{"go", Go, "0", "go"},
+	} {
 		t.Setenv("GOMLX_BACKEND", c.config)
-		t.Setenv(tf32Var, "0")
-		if got := Describe(onGPU{is: c.gpu}); got != c.want {
+		t.Setenv(tf32Var, c.tf32)
+		if got := Describe(named{name: c.backend}); got != c.want {
 			t.Errorf("%+v: %s", c, got)
 		}
-	}
-	// Somebody let the libraries round.
-	t.Setenv("GOMLX_BACKEND", "xla:/cuda.so,notf32")
-	t.Setenv(tf32Var, "1")
-	if got := Describe(onGPU{is: true}); got != "xla:cuda,tf32" {
-		t.Error(got)
 	}
 }
 
