@@ -2,6 +2,7 @@ package eval
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,11 +25,8 @@ func settings(scale string) ([]setting, error) {
 		return nil, err
 	}
 	var all []setting
-	for _, p := range paper.Scenarios() {
+	for _, p := range scenariosAt(scale) {
 		s, err := carso.FindScenario(p.ID, scale)
-		if err != nil && scale == carso.ScaleMedium {
-			continue // not all of them exist there
-		}
 		if err != nil {
 			return nil, err
 		}
@@ -55,6 +53,14 @@ func recipe(s carso.Scenario, scale string) (carso.Recipe, error) {
 		return carso.Recipe{}, err
 	}
 	return carso.SmallRecipe(s.Dataset, trainedAt(scale), base.Net)
+}
+
+// scenariosAt are those of the paper's three that exist at a scale.
+func scenariosAt(scale string) []paper.Scenario {
+	return slices.DeleteFunc(paper.Scenarios(), func(p paper.Scenario) bool {
+		_, err := carso.FindScenario(p.ID, scale)
+		return err != nil
+	})
 }
 
 // trainedAt is the scale of the trainings whose weights an evaluation at a scale takes.
@@ -287,11 +293,8 @@ func classifierSheet(scale string) (paper.Sheet, error) {
 		sheet.Notes = []string{"The adversarially trained classifiers of this scale are published weights of others (carso checkpoint list)"}
 		all = []trained{{"plain, CIFAR-10", models.PaperPlainRecipe(models.CIFAR10WRN(28, 10), false)}, {"plain, CIFAR-100", models.PaperPlainRecipe(models.CIFAR100WRN(28, 10), false)}}
 	} else {
-		for _, p := range paper.Scenarios() {
+		for _, p := range scenariosAt(scale) {
 			for _, plain := range []bool{false, true} {
-				if _, err := carso.FindScenario(p.ID, scale); err != nil && scale == carso.ScaleMedium {
-					continue
-				}
 				r, err := models.SmallRecipe(p.Dataset, trainedAt(scale), plain)
 				if err != nil {
 					return sheet, err

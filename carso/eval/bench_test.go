@@ -16,13 +16,19 @@ import (
 // benchmarked is what the benchmarks run on.
 func benchmarked(b *testing.B) (compute.Backend, *data.Set) {
 	b.Helper()
-	be, err := xlaenv.Backend()
+	return withSample(b, xlaenv.Backend)
+}
+
+// withSample opens a backend and the built-in images.
+func withSample(tb testing.TB, open func() (compute.Backend, error)) (compute.Backend, *data.Set) {
+	tb.Helper()
+	be, err := open()
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	set, err := data.Sample()
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
 	return be, set
 }

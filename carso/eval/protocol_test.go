@@ -15,8 +15,6 @@ import (
 	"carsokit/carso/record"
 	"carsokit/data"
 	"carsokit/models"
-
-	"github.com/gomlx/compute"
 )
 
 // Every column that the table of adaptive attacks asks for is one attack, decided as the honest protocol decides.
@@ -110,7 +108,7 @@ func TestCostOfIsThePlan(t *testing.T) {
 
 // What a plan takes for an output without noise is one, on the weights that ship; and a plan of them says what it takes in operations.
 func TestPlanOfShippedWeights(t *testing.T) {
-	be, set := backendAndSample(t)
+	be, set := withSample(t, goBackend)
 	store, err := record.Open(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -253,7 +251,7 @@ func TestQuestionSettings(t *testing.T) {
 
 // TestAnsweredElsewhere: a run of another device answers, one of the job's own before it; a run of something else does not.
 func TestAnsweredElsewhere(t *testing.T) {
-	be, set := backendAndSample(t)
+	be, set := withSample(t, goBackend)
 	job, err := NewJob(be, Question{Scenario: "a", Row: "classifier", Column: "rand", Scale: "tiny", Eps: 8. / 255, Images: 2}, set)
 	if err != nil {
 		t.Fatal(err)
@@ -287,18 +285,4 @@ func TestAnsweredElsewhere(t *testing.T) {
 	if job.Spec.Versions["backend"] != own {
 		t.Errorf("the job's backend became %s", job.Spec.Versions["backend"])
 	}
-}
-
-// backendAndSample are what a job is made with.
-func backendAndSample(t *testing.T) (compute.Backend, *data.Set) {
-	t.Helper()
-	be, err := goBackend()
-	if err != nil {
-		t.Fatal(err)
-	}
-	set, err := data.Sample()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return be, set
 }

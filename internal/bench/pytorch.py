@@ -218,7 +218,9 @@ class Bench:
         mu, logvar = self.train_p.mu(h), self.train_p.logvar(h)
         z = mu + torch.randn_like(mu) * torch.exp(logvar / 2)
         kl = 0.5 * (mu ** 2 + logvar.exp() - logvar - 1).sum()
-        return F.binary_cross_entropy_with_logits(self.train_p.decode(z, c), x, reduction="sum") + kl
+        decoded = self.train_p.decode(z, c).float()
+        with torch.autocast(x.device.type, enabled=False):  # which refuses this loss
+            return F.binary_cross_entropy(torch.sigmoid(decoded), x, reduction="sum") + kl
 
     def purifier_step(self):
         self.radam.zero_grad()

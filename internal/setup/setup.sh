@@ -75,7 +75,7 @@ install_plugin() {
 	local plugin=$cpu
 	if has_gpu; then
 		if { stamped cuda "$XLA_CUDA" "${CUDA_LIBRARIES[@]}" && [ -s "$site/$cuda" ]; } ||
-			{ say "installing the XLA plugin for NVIDIA GPUs and its libraries, some 3 GB" && pip install -q "$XLA_CUDA" "${CUDA_LIBRARIES[@]}" && done_with cuda "$XLA_CUDA" "${CUDA_LIBRARIES[@]}"; }; then
+			{ say "installing the XLA plugin for NVIDIA GPUs and its libraries, some 3.5 GB" && pip install -q "$XLA_CUDA" "${CUDA_LIBRARIES[@]}" && done_with cuda "$XLA_CUDA" "${CUDA_LIBRARIES[@]}"; }; then
 			if why=$("$PYTHON" "$HERE/cuda.py" "$site/$cuda" "$site/nvidia/cudnn/lib/libcudnn.so.9" 2>&1); then
 				plugin=$cuda
 			else
