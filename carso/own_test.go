@@ -36,6 +36,14 @@ func TestOwnTrainings(t *testing.T) {
 	if maps := recipes["maps"]; !maps.Config.Spatial || maps.Config.Residual || maps.Start != "" || maps.EndToEnd == 0 {
 		t.Errorf("maps: %s", describe(maps))
 	}
+	// maps_end goes on from maps: the same training, shorter and slower.
+	end, maps := recipes["maps_end"], recipes["maps"]
+	if end.Start != "wrn_10_2_cifar_10_small_maps" || end.Epochs >= maps.Epochs || end.Rate >= 1 {
+		t.Errorf("maps_end: %s", describe(end))
+	}
+	if end.Start, end.Epochs, end.ScheduleEvery, end.Rate = maps.Start, maps.Epochs, maps.ScheduleEvery, maps.Rate; describe(end) != describe(maps) {
+		t.Errorf("maps_end differs from maps in more than its start, length and rate:\n%s\n%s", describe(end), describe(maps))
+	}
 	short := recipes["short"]
 	paper, err := SmallRecipe("cifar10", "small", base)
 	if err != nil {
@@ -58,7 +66,7 @@ func TestOwnTrainings(t *testing.T) {
 			}
 			taps = append(taps, r.Config.Taps...)
 			r.Config.Taps = nil
-		case name == "e2e", name == "residual", name == "e2e_long", name == "maps", name == "bis_e2e":
+		case name == "e2e", name == "residual", name == "e2e_long", name == "maps", name == "maps_end", name == "bis_e2e":
 			continue
 		}
 		if describe(r) != describe(short) {

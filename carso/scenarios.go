@@ -30,14 +30,18 @@ type Scenario struct {
 // ownTraining is a way to train the purifier that the paper does not have.
 type ownTraining struct {
 	name   string // the scenario's ID and the stem of its files end in _ and it
-	goesOn bool   // starts at SmallRecipe's purifier
+	goesOn string // starts at the purifier of the training of that name, or of fromPaper; "" is new weights
 	plain  bool   // around the plain classifier
 	change func(*Recipe)
 }
 
+// fromPaper stands for SmallRecipe itself, the paper's way to train.
+const fromPaper = "paper"
+
 // ownTrainings lists them. e2e: every image is attacked by one step through the whole defence, at the bound that is evaluated, and what is learnt is to be classified rightly
 // beside being like the image. residual: the same from the beginning, with more weight on the decision, for a decoder that sees maps and corrects the image. e2e_long and
-// maps are for a GPU: five times as long; the one as e2e, the other from the beginning, for a decoder that sees maps. bis_e2e: around the plain classifier, for a decoder
+// maps are for a GPU: five times as long; the one as e2e, the other from the beginning, for a decoder that sees maps. maps_end goes on from a maps that was cut short, at half the
+// rate, which it brings to zero. bis_e2e: around the plain classifier, for a decoder
 // that sees maps: all robustness there is has to come from the purifier. The others are SmallRecipe in a third of its time, with one thing changed from short: the share of adversaries, or the representations,
 // which are those of one of the classifier's groups.
 func ownTrainings() []ownTraining {
@@ -46,29 +50,34 @@ func ownTrainings() []ownTraining {
 	}
 	onGPU := func(r *Recipe) { r.Epochs, r.Processes, r.ScheduleEvery = 32, 2, 32 }
 	all := []ownTraining{
-		{"e2e", true, false, func(r *Recipe) { endToEnd(r, 200) }},
-		{"residual", false, false, func(r *Recipe) {
+		{"e2e", fromPaper, false, func(r *Recipe) { endToEnd(r, 200) }},
+		{"residual", "", false, func(r *Recipe) {
 			endToEnd(r, 1000)
 			r.Config.Spatial, r.Config.Residual, r.Config.Taps, r.Config.Channels = true, true, lastConvolutions(r.Config), 128
 			r.Epochs, r.ScheduleEvery, r.Rate = 4, 8, 0.1
 		}},
-		{"e2e_long", true, false, func(r *Recipe) {
+		{"e2e_long", fromPaper, false, func(r *Recipe) {
 			endToEnd(r, 200)
 			onGPU(r)
 		}},
-		{"maps", false, false, func(r *Recipe) {
+		{"maps", "", false, func(r *Recipe) {
 			endToEnd(r, 1000)
 			r.Config.Spatial, r.Config.Taps, r.Config.Channels = true, lastConvolutions(r.Config), 128
 			onGPU(r)
 		}},
-		{"bis_e2e", false, true, func(r *Recipe) {
+		{"maps_end", "maps", false, func(r *Recipe) {
+			endToEnd(r, 1000)
+			r.Config.Spatial, r.Config.Taps, r.Config.Channels = true, lastConvolutions(r.Config), 128
+			r.Epochs, r.Processes, r.ScheduleEvery, r.Rate = 4, 2, 8, 0.5
+		}},
+		{"bis_e2e", "", true, func(r *Recipe) {
 			endToEnd(r, 1000)
 			r.Config.Spatial, r.Config.Taps, r.Config.Channels = true, lastConvolutions(r.Config), 128
 			r.ScheduleEvery = 12
 		}},
 	}
 	short := func(name string, change func(*Recipe)) {
-		all = append(all, ownTraining{name, false, false, func(r *Recipe) {
+		all = append(all, ownTraining{name, "", false, func(r *Recipe) {
 			r.Epochs, r.ScheduleEvery = 2, max(optim.Reference.Unrectified(), r.ScheduleEvery/3)
 			change(r)
 		}})
@@ -341,8 +350,11 @@ func (s Scenario) SmallRecipe(scale string, base models.WRN) (Recipe, error) {
 	for _, o := range ownTrainings() {
 		if o.name == s.Own {
 			o.change(&r)
-			if o.goesOn && scale != "tiny" { // which trains around no particular purifier
+			if o.goesOn != "" && scale != "tiny" { // which trains around no particular purifier
 				r.Start = strings.TrimSuffix(s.Stem, "_"+o.name)
+				if o.goesOn != fromPaper {
+					r.Start += "_" + o.goesOn
+				}
 			}
 			return r, nil
 		}

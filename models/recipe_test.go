@@ -2,12 +2,15 @@ package models
 
 import (
 	"math"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 
 	"carsokit/checkpoints"
 	"carsokit/internal/goldentest"
+
+	"github.com/janpfeifer/must"
 )
 
 func TestRecipeErrors(t *testing.T) {
@@ -135,4 +138,66 @@ func TestAverageWarning(t *testing.T) {
 			t.Errorf("scale %s: %g of the initial weights are left in the average", scale, left)
 		}
 	}
+}
+
+// TestAblations: every one is valid, costs what the first one costs and differs from it in what it is named for.
+func TestAblations(t *testing.T) {
+	short := must.M1(Ablations()[0].Recipe())
+	cost := func(r Recipe) float64 {
+		passes := r.Steps + 1
+		if r.TRADES > 0 {
+			passes++
+		}
+		return float64(passes*r.Epochs) * float64(multiplyAdds(r.Net))
+	}
+	for _, a := range Ablations() {
+		r := must.M1(a.Recipe())
+		if err := r.Validate(); err != nil {
+			t.Errorf("%s: %v", a.Name, err)
+		}
+		// The narrow one's epochs are a whole number.
+		if ratio := cost(r) / cost(short); ratio < 0.93 || ratio > 1.001 {
+			t.Errorf("%s costs %.2f of what %s does", a.Name, ratio, Ablations()[0].Name)
+		}
+		found, err := FindAblation(a.Name)
+		if err != nil || found.What != a.What {
+			t.Errorf("%s: found %q, %v", a.Name, found.What, err)
+		}
+		same := r
+		switch a.Name {
+		case "no-average":
+			same.EMA = short.EMA
+		case "no-augmentation":
+			same.Crop, same.Flip = short.Crop, short.Flip
+		case "smoothing":
+			same.LabelSmoothing = short.LabelSmoothing
+		case "pgd", "trades":
+			same.Steps, same.StepSize, same.TRADES, same.Epochs, same.EMA = short.Steps, short.StepSize, short.TRADES, short.Epochs, short.EMA
+		case "narrow":
+			same.Net, same.Epochs, same.EMA = short.Net, short.Epochs, short.EMA
+		}
+		if !reflect.DeepEqual(same, short) {
+			t.Errorf("%s changes more than its name says: %+v, short is %+v", a.Name, r, short)
+		}
+		if a.Name != "short" && reflect.DeepEqual(r, short) {
+			t.Errorf("%s changes nothing", a.Name)
+		}
+	}
+	if _, err := FindAblation("long"); err == nil || !strings.Contains(err.Error(), "narrow") {
+		t.Errorf("an ablation that does not exist: %v", err)
+	}
+}
+
+// multiplyAdds counts those of the convolutions of a network on one image.
+func multiplyAdds(w WRN) int {
+	stem := w.Size / w.stride()
+	sum := 9 * 3 * 16 * stem * stem
+	for _, b := range w.blocks() {
+		kernels := 9 * (b.in + b.out)
+		if b.shortcut {
+			kernels += b.in
+		}
+		sum += kernels * b.out * b.side * b.side
+	}
+	return sum
 }

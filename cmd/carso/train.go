@@ -25,7 +25,7 @@ type trainFlags struct {
 	plain, frozenBN                     bool
 	epsMultiplier                       float64
 	devices                             int
-	recipe, method, extra               string
+	recipe, method, extra, ablation     string
 }
 
 func trainCommand(ctx context.Context, args []string) error {
@@ -42,6 +42,7 @@ func trainCommand(ctx context.Context, args []string) error {
 	if args[0] == "classifier" {
 		fs.BoolVar(&f.plain, "plain", false, "train without an adversary, for the sanity row")
 		fs.StringVar(&f.method, "method", "", "adversary, instead of the recipe's: "+strings.Join(models.Methods(), ", "))
+		fs.StringVar(&f.ablation, "ablation", "", "a short training with one thing changed, of scenario a at scale small: "+strings.Join(ablationNames(), ", "))
 		fs.IntVar(&f.devices, "devices", 1, "how many of the backend's devices share every batch; the result differs in roundings only")
 		fs.StringVar(&f.extra, "extra", "", ".npz of further images and labels (arrays image and label), of which every batch takes the recipe's extra_share (default 0.5)")
 		fs.BoolVar(&f.frozenBN, "frozen-bn", false, "with -plain -scale paper: repeat the reference's mistake of freezing BatchNorm's statistics after the first epoch")
@@ -65,8 +66,10 @@ func trainCommand(ctx context.Context, args []string) error {
 		if f.plain {
 			name += "-plain"
 		}
-		if f.method != "" {
-			name += "-" + f.method
+		for _, what := range []string{f.method, f.ablation} {
+			if what != "" {
+				name += "-" + what
+			}
 		}
 		f.out = filepath.Join("build", "train", name)
 	}
@@ -76,7 +79,24 @@ func trainCommand(ctx context.Context, args []string) error {
 	return trainPurifier(ctx, f, s, set)
 }
 
+func ablationNames() (names []string) {
+	for _, a := range models.Ablations() {
+		names = append(names, a.Name)
+	}
+	return names
+}
+
 func classifierRecipe(f trainFlags, s carso.Scenario) (models.Recipe, error) {
+	if f.ablation != "" {
+		if s.ID != "a" || f.scale != "small" || f.plain || f.method != "" {
+			return models.Recipe{}, fmt.Errorf("-ablation %s names a whole recipe, of -scenario a at -scale small: it goes with neither another of these nor -plain or -method", f.ablation)
+		}
+		a, err := models.FindAblation(f.ablation)
+		if err != nil {
+			return models.Recipe{}, err
+		}
+		return a.Recipe()
+	}
 	if s.Classifier == s.Plain && !f.plain {
 		return models.Recipe{}, fmt.Errorf("scenario %s: its classifier is the plain one, which -plain trains", s.ID)
 	}

@@ -40,4 +40,17 @@ func TestRecipes(t *testing.T) {
 			t.Errorf("a recipe that nobody specifies, scenario %s: %v", id, err)
 		}
 	}
+	pgd, err := classifierRecipe(trainFlags{scale: "small", ablation: "pgd"}, find("a", "small"))
+	if err != nil || pgd.Steps != 5 || pgd.Epochs != 1 {
+		t.Errorf("ablation pgd: %+v, %v", pgd, err)
+	}
+	for want, f := range map[string]trainFlags{
+		"there are short": {scale: "small", ablation: "longer"},
+		"a whole recipe":  {scale: "small", ablation: "pgd", method: "trades"},
+		"-scale small":    {scale: carso.ScalePaper, ablation: "pgd"},
+	} {
+		if _, err := classifierRecipe(f, find("a", f.scale)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%+v: %v, want %q", f, err, want)
+		}
+	}
 }
