@@ -37,7 +37,14 @@ func commands() []command {
 func main() {
 	memory.HugePages()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A graph that is being compiled, or an attack's step, ends first. Whoever does not want to wait interrupts again: then the system's default applies, and what is on disk
+	// is whole at any instant.
+	last := context.AfterFunc(ctx, func() {
+		stop()
+		fmt.Fprintln(os.Stderr, "\ncarso: stopping after what is under way; interrupt again to stop at once")
+	})
 	err := dispatch(ctx, os.Args[1:])
+	last()
 	stop()
 	switch {
 	case err == nil, errors.Is(err, flag.ErrHelp):
