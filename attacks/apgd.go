@@ -25,6 +25,8 @@ type APGD struct {
 	StopWhenBroken bool `json:"stop_when_broken"`
 	// AverageLoss compares the mean loss over the draws instead of the last draw's, which is less noisy on a stochastic classifier.
 	AverageLoss bool `json:"average_loss,omitempty"`
+	// Always attacks the images, too, that the first pass has wrong. On a stochastic classifier that may be one unlucky draw.
+	Always bool `json:"always,omitempty"`
 }
 
 // StandardAPGD is AutoAttack's setting: 100 steps, one start, rho 0.75.
@@ -49,7 +51,7 @@ func (a APGD) MarshalJSON() ([]byte, error) {
 	return withKind("apgd", fields(a))
 }
 
-// Run attacks the images that one fresh pass classifies correctly; the others return as they are, broken without a step.
+// Run attacks the images that one fresh pass classifies correctly; without Always the others return as they are, broken without a step.
 func (a APGD) Run(ctx context.Context, o *Oracle, b Batch, seed rng.Seed) (*Result, error) {
 	if err := ready(a, o, b); err != nil {
 		return nil, err
@@ -60,6 +62,9 @@ func (a APGD) Run(ctx context.Context, o *Oracle, b Batch, seed rng.Seed) (*Resu
 	r, err := unattacked(ctx, o, b, seed)
 	if err != nil {
 		return nil, err
+	}
+	if a.Always {
+		clear(r.Broken)
 	}
 	for restart := range a.Restarts {
 		if err := a.ascender().start(ctx, o, b, seed.Child("restart", restart), 0, r); err != nil {

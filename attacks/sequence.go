@@ -32,6 +32,9 @@ type Sequence struct {
 	// Confirm is the number of fresh passes of Decide, initially and after each stage; an image counts as wrong if it is wrong in at
 	// least half of them. 1, AutoAttack's number and what 0 means, lets one lucky draw of a stochastic defence decide.
 	Confirm int
+	// ConfirmBest tries the point of highest loss of a stage where the one that the stage returns is not confirmed. AutoAttack does not: it asks about the last iterate
+	// that one draw misclassified, or, where none was, about the clean image.
+	ConfirmBest bool
 	// All also attacks the images that are wrong in the initial pass, as the paper does with PGD+EoT. What the stages return decides
 	// about them like about the others; the initial pass is then only reported.
 	All bool
@@ -119,7 +122,7 @@ func (s Sequence) Run(ctx context.Context, b Batch, seed rng.Seed) (*Outcome, er
 				return nil, err
 			}
 			result := clean
-			result.X = r.Adv
+			result.X = slices.Clone(r.Adv)
 			passes, need := usual, usual
 			if k < s.Screen {
 				passes, need = ScreenPasses, 2*ScreenPasses
@@ -127,6 +130,13 @@ func (s Sequence) Run(ctx context.Context, b Batch, seed rng.Seed) (*Outcome, er
 			wrong, err := s.wrong(ctx, result, s.branch(seed, "confirm", k), passes, need)
 			if err != nil {
 				return nil, err
+			}
+			if s.ConfirmBest {
+				best := clean
+				best.X = r.Best
+				if err := s.confirm(ctx, best, s.branch(seed, "confirm-best", k), passes, need, result.X, wrong); err != nil {
+					return nil, err
+				}
 			}
 			for j, i := range at {
 				diag[i] = r.Diag[j]
@@ -141,8 +151,8 @@ func (s Sequence) Run(ctx context.Context, b Batch, seed rng.Seed) (*Outcome, er
 				if wrong[j] {
 					right--
 					out.BrokenBy[i] = k
-					copy(out.Adv[i*d:(i+1)*d], r.Adv[j*d:])
-					strongest = r.Adv
+					copy(out.Adv[i*d:(i+1)*d], result.X[j*d:])
+					strongest = result.X
 				}
 				// A stage whose own first pass has the image wrong gives it back as it is, which is no reason to forget what an earlier one found.
 				if found := strongest[j*d : (j+1)*d]; !slices.Equal(found, b.X[i*d:(i+1)*d]) {
@@ -154,6 +164,26 @@ func (s Sequence) Run(ctx context.Context, b Batch, seed rng.Seed) (*Outcome, er
 		out.Remaining = append(out.Remaining, right)
 	}
 	return out, nil
+}
+
+// confirm asks about other points of the images that are not wrong yet, and puts those that are wrong there into adv and wrong.
+func (s Sequence) confirm(ctx context.Context, other Batch, seed rng.Seed, passes, need int, adv []float32, wrong []bool) error {
+	left := drop(upTo(other.Len()), func(j int) bool { return wrong[j] })
+	if len(left) == 0 {
+		return nil
+	}
+	found, err := s.wrong(ctx, other.Pick(left), seed, passes, need)
+	if err != nil {
+		return err
+	}
+	d := other.Dim()
+	for k, j := range left {
+		if found[k] {
+			wrong[j] = true
+			copy(adv[j*d:(j+1)*d], other.X[j*d:])
+		}
+	}
+	return nil
 }
 
 // branch is the randomness of a stage for one purpose.

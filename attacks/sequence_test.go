@@ -279,3 +279,71 @@ func TestBareResult(t *testing.T) {
 		}
 	}
 }
+
+// hiding is an attack that finds a point and returns the clean image beside it, as APGD does where no draw of its own was wrong.
+type hiding struct{ attacks.FGSM }
+
+func (h hiding) Run(ctx context.Context, o *attacks.Oracle, b attacks.Batch, seed rng.Seed) (*attacks.Result, error) {
+	r, err := h.FGSM.Run(ctx, o, b, seed)
+	if err == nil {
+		r.Adv = slices.Clone(b.X)
+	}
+	return r, err
+}
+
+// TestConfirmBest: the point of highest loss breaks an image that the returned one does not; without ConfirmBest it does not count. Images that neither breaks keep the
+// clean one.
+func TestConfirmBest(t *testing.T) {
+	toy, fgsm := attacktest.NewLinear(4, 2), attacks.FGSM{Eps: 0.05, EoT: 1}
+	o := oracle(t, toy, attacks.OracleOptions{})
+	b := toy.Images(20, 1)
+	run := func(a attacks.Attack, best bool) *attacks.Outcome {
+		out, err := attacks.Sequence{Decide: o, ConfirmBest: best, Stages: []attacks.Stage{{Oracle: o, Attack: a}}}.Run(t.Context(), b, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	open := run(fgsm, false)
+	if n := open.Remaining[1]; n == 0 || n == open.Remaining[0] {
+		t.Fatalf("remaining %v: the case is meant to have both outcomes", open.Remaining)
+	}
+	if hidden := run(hiding{fgsm}, false); hidden.Remaining[1] != hidden.Remaining[0] {
+		t.Errorf("clean images were confirmed as broken: %v", hidden.Remaining)
+	}
+	found := run(hiding{fgsm}, true)
+	if !slices.Equal(found.BrokenBy, open.BrokenBy) || !slices.Equal(found.Adv, open.Adv) || !slices.Equal(found.Strongest, open.Strongest) || !slices.Equal(found.Remaining, open.Remaining) {
+		t.Errorf("broken by %v, with the point returned %v", found.BrokenBy, open.BrokenBy)
+	}
+	if both := run(fgsm, true); !slices.Equal(both.BrokenBy, open.BrokenBy) || !slices.Equal(both.Adv, open.Adv) {
+		t.Errorf("the same point asked about twice: %v, once %v", both.BrokenBy, open.BrokenBy)
+	}
+}
+
+// TestAlways: images that the first pass has wrong are attacked, and come back as what they are.
+func TestAlways(t *testing.T) {
+	toy := attacktest.NewLinear(4, 2)
+	o := oracle(t, toy, attacks.OracleOptions{})
+	b := toy.Images(6, 1)
+	b.Y[2] = (b.Y[2] + 1) % 4
+	a := attacks.StandardAPGD(attacks.CE, 0.02, 1)
+	a.Steps = 5
+	usual, err := a.Run(t.Context(), o, b, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Always = true
+	always, err := a.Run(t.Context(), o, b, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range b.Len() {
+		if i == 2 {
+			if usual.Diag[i].Steps != 0 || !usual.Broken[i] || always.Diag[i].Steps != 6 || !always.Broken[i] || slices.Equal(always.Best[i*b.Dim():(i+1)*b.Dim()], b.Image(i)) {
+				t.Errorf("the image that was wrong before: %+v, always %+v", usual.Diag[i], always.Diag[i])
+			}
+		} else if usual.Diag[i] != always.Diag[i] || usual.Broken[i] != always.Broken[i] {
+			t.Errorf("image %d: %+v, always %+v", i, usual.Diag[i], always.Diag[i])
+		}
+	}
+}

@@ -258,6 +258,22 @@ func OpenDefence(s Scenario, open Opener, samples int, output Aggregation) (*Def
 	return NewDefence(store, cfg, samples, output)
 }
 
+// PurifierFiles names the files that the scenario's purifier consists of at inference: what its decoder says, or, where that is not there or says nothing, those of the
+// reference's structure.
+func (s Scenario) PurifierFiles(open Opener) (names []string) {
+	net := models.CIFAR10WRN(28, 10) // the parts have these names around any network
+	c := PaperConfig(net, net)
+	if own, around, err := purifierConfig(s.Stem, open); err == nil && around != "" {
+		c = own
+	}
+	for _, part := range c.Parts() {
+		if !part.TrainOnly {
+			names = append(names, PartFile(s.Stem, part.Name))
+		}
+	}
+	return names
+}
+
 // purifierConfig returns what the decoder's file says of the purifier and the SHA-256 of the classifier that it was trained around; or, for the authors'
 // files, the sizes that the tensors' shapes tell, and "".
 func purifierConfig(stem string, open Opener) (c Config, around string, err error) {

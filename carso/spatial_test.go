@@ -2,6 +2,8 @@ package carso
 
 import (
 	"math"
+	"os"
+	"slices"
 	"testing"
 
 	"carsokit/internal/goldentest"
@@ -24,6 +26,23 @@ func TestSpatial(t *testing.T) {
 	d := reopened(t, file, files, "p", 5)
 	if !d.Spatial {
 		t.Fatal("its files do not say spatial")
+	}
+	// Exactly the files that are there are asked for; of one whose decoder is missing, those of the reference's structure.
+	var there []string
+	entries, err := os.ReadDir(files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		there = append(there, e.Name())
+	}
+	asked := Scenario{Stem: "p"}.PurifierFiles(Folder(files))
+	slices.Sort(asked)
+	if !slices.Equal(asked, there) {
+		t.Errorf("asks for %v, its files are %v", asked, there)
+	}
+	if other := (Scenario{Stem: "q"}).PurifierFiles(Folder(files)); len(other) != len(asked)-1 {
+		t.Errorf("of a purifier that is not there it asks for %v", other)
 	}
 	images := trainingImages(t, tr)
 	sameStaged(t, be, d, images)

@@ -176,7 +176,7 @@ func TestEndToEnd(t *testing.T) {
 		row     string
 		columns []string
 	}{
-		{"classifier", protocols}, {"carso-paper", protocols}, {"carso-adaptive", []string{"representation", "transfer-z0"}}, {"carso-honest", protocols},
+		{"classifier", protocols}, {"carso-paper", protocols}, {"carso-adaptive", []string{"representation", "transfer-z0"}}, {"carso-honest", append([]string{"strict"}, protocols...)},
 	} {
 		row := asked.row
 		for _, column := range asked.columns {

@@ -204,7 +204,7 @@ func (j Job) sequence(be compute.Backend, buckets []int) (attacks.Sequence, erro
 		oracles[name] = o
 		return o, err
 	}
-	seq := attacks.Sequence{Confirm: j.Protocol.Confirm, All: j.Protocol.All, Screen: len(j.Protocol.Screen)}
+	seq := attacks.Sequence{Confirm: j.Protocol.Confirm, ConfirmBest: j.Protocol.ConfirmBest, All: j.Protocol.All, Screen: len(j.Protocol.Screen)}
 	var err error
 	if seq.Decide, err = oracle(j.Protocol.Decides); err != nil {
 		return seq, err

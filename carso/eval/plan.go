@@ -101,6 +101,9 @@ func (j Job) passes() (p Plan, err error) {
 		} else {
 			forward(decides, confirm)
 		}
+		if j.Protocol.ConfirmBest {
+			forward(decides, confirm)
+		}
 	}
 	return p, nil
 }

@@ -60,6 +60,46 @@ func TestAdaptiveProtocols(t *testing.T) {
 	}
 }
 
+// TestStrictProtocol: no stage of it ends on what another output decides, none skips an image, and every loss that the honest rand has is there.
+func TestStrictProtocol(t *testing.T) {
+	scale, err := paper.FindScale("small")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rand, err := Find("carso-honest", "rand", scale, 8./255)
+	if err != nil {
+		t.Fatal(err)
+	}
+	strict, err := Find("carso-honest", "strict", scale, 8./255)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strict.Decides != rand.Decides || strict.Confirm != rand.Confirm || !strict.ConfirmBest || rand.ConfirmBest {
+		t.Errorf("strict: %+v\nrand: %+v", strict, rand)
+	}
+	names := func(p Protocol) (all []string) {
+		for _, s := range p.Stages {
+			all = append(all, s.Output+"/"+s.Attack.Name())
+		}
+		return all
+	}
+	for _, name := range names(rand) {
+		// peel-stable is a monotone function of log-sum.
+		if !strings.HasPrefix(name, string(carso.PeelStable)) && !slices.Contains(names(strict), name) {
+			t.Errorf("strict lacks %s: %v", name, names(strict))
+		}
+	}
+	for _, s := range strict.Stages {
+		a := s.Attack.(attacks.APGD)
+		if own := s.Output == strict.Decides; a.StopWhenBroken != own || !a.Always || !a.AverageLoss || a.Steps != scale.Steps || a.EoT != scale.EoT || a.Eps != 8./255 {
+			t.Errorf("%s: %+v", s.Output, a)
+		}
+	}
+	if _, err := Find("carso-paper", "strict", scale, 8./255); err == nil || !strings.Contains(err.Error(), "carso-honest") {
+		t.Errorf("strict of the paper's protocol: %v", err)
+	}
+}
+
 // questions are those of all rows and columns at a scale, at the usual bound.
 func questions(scale string) []Question {
 	var all []Question
@@ -67,6 +107,9 @@ func questions(scale string) []Question {
 		for _, column := range []string{"clean", "apgd-ce", "rand", "pgd-eot"} {
 			all = append(all, Question{Scenario: "a", Row: row, Column: column, Scale: scale, Eps: paper.Bound})
 		}
+	}
+	for _, row := range []string{"classifier", "plain", "carso-honest"} {
+		all = append(all, Question{Scenario: "a", Row: row, Column: "strict", Scale: scale, Eps: paper.Bound})
 	}
 	for _, column := range paper.Adaptive() {
 		all = append(all, Question{Scenario: "a", Row: "carso-adaptive", Column: column, Scale: scale, Eps: paper.Bound})

@@ -30,7 +30,7 @@ const (
 type Question struct {
 	Scenario string  // "a"
 	Row      string  // "classifier", "plain", "carso-paper", "carso-honest", "carso-adaptive"
-	Column   string  // "clean", "apgd-ce", "rand", "pgd-eot"; of carso-adaptive one of paper.Adaptive
+	Column   string  // "clean", "apgd-ce", "rand", "pgd-eot", "strict"; of carso-adaptive one of paper.Adaptive
 	Scale    string  // see paper.Scales
 	Eps      float64 // l_inf bound in [0,1] units; ignored for clean
 	Images   int     // the first ones of the set; 0: as many as the scale says

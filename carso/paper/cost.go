@@ -35,10 +35,13 @@ func CostOf(q record.Query) (Cost, error) {
 		steps, first = steps+1, 1 // the others evaluate their start, too
 	}
 	noisy, still := 1, 0 // attacks on outputs with noise and without
-	if q.Column == "rand" {
+	switch q.Column {
+	case "rand":
 		noisy = 2
+	case "strict":
+		noisy = 3
 	}
-	draws, confirm := scale.Draws, 1
+	draws, confirm, points := scale.Draws, 1, 1
 	switch q.Row {
 	case "classifier", "plain":
 		noisy, still, draws = 0, noisy, 1
@@ -47,6 +50,8 @@ func CostOf(q record.Query) (Cost, error) {
 		switch q.Column {
 		case "pgd-eot":
 			noisy++
+		case "strict":
+			noisy, still, points = 4, 3, 2 // the point of highest loss is tried, too
 		default:
 			noisy, still = noisy+2, 1 // the last is the classifier alone
 		}
@@ -61,7 +66,7 @@ func CostOf(q record.Query) (Cost, error) {
 		return Cost{Forward: scale.Images * draws}, nil
 	}
 	return Cost{
-		Forward:  scale.Images * (confirm + 2*draws + (noisy+still)*(confirm+first)),
+		Forward:  scale.Images * (confirm + 2*draws + (noisy+still)*(points*confirm+first)),
 		Backward: scale.Images * steps * (noisy*eot + still),
 	}, nil
 }

@@ -364,7 +364,7 @@ func (b *builder) main() {
 		{Head{"rand-internal", "rand, by the attack's own count"}, "rand"},
 		{Head{"pgd-eot", "PGD+EoT, end to end"}, "pgd-eot"},
 		{Head{"gain", "rand, minus the classifier alone on the same images"}, "rand"},
-		{Head{"gain-mean", "the same, of the mean over fresh passes on the points of highest loss on either side"}, "rand"},
+		{Head{"gain-mean", "the same, of the mean over fresh passes on the points where the attacks ended: an upper bound where draws differ"}, "rand"},
 		{Head{"nan-start", "rand, attacked images whose first gradient held a NaN"}, "rand"},
 		{Head{"zero-start", "rand, attacked images whose first gradient was exactly zero"}, "rand"},
 		{Head{"finite-survivors", "rand, survivors among the attacked images whose first gradient was finite and not zero"}, "rand"},
@@ -421,7 +421,7 @@ func (b *builder) cell(q record.Query, what string) Cell {
 		c.Reason = without
 	case what == "gain-mean":
 		c = gain(run, "strongest-mean", alone, "strongest-mean")
-	case what == "gain":
+	case what == "gain" || what == "gain-strict":
 		c = gain(run, p.definition, alone, protocols()[0].definition)
 	case what == "nan-start" || what == "zero-start" || what == "finite-survivors":
 		if ids := run.PartIDs(); len(ids) == 0 {
@@ -439,13 +439,15 @@ func (b *builder) cell(q record.Query, what string) Cell {
 }
 
 // isGain says whether a column compares CARSO with its classifier.
-func isGain(what string) bool { return what == "gain" || what == "gain-mean" }
+func isGain(what string) bool { return what == "gain" || what == "gain-mean" || what == "gain-strict" }
 
 // inapplicable says why no evaluation fills a cell.
 func inapplicable(q record.Query, what string) (why string, no bool) {
 	switch {
 	case isGain(what) && !strings.HasPrefix(q.Row, "carso-"):
 		return "not applicable: a gain is CARSO's", true
+	case q.Column == "strict" && q.Row == "carso-paper":
+		return "not applicable: strict is of the honest protocol", true
 	case what == "gain-best-at" || what == "gain-best-purifier":
 		return "not computed: the other defence is somebody else's full-size network (carso table context), so that no images can be paired", true
 	case what == "training-minutes":
@@ -458,7 +460,7 @@ func inapplicable(q record.Query, what string) (why string, no bool) {
 
 func unit(column string) Unit {
 	switch column {
-	case "gain", "gain-mean", "gain-best-at", "gain-best-purifier":
+	case "gain", "gain-mean", "gain-strict", "gain-best-at", "gain-best-purifier":
 		return Points
 	case "finite-survivors":
 		return Images

@@ -8,7 +8,7 @@ const (
 	SurvivedNaN                // the attack was blind
 	SurvivedZero               // the attack could not move
 	Broken
-	WrongBefore // misclassified before any attack: not attacked
+	WrongBefore // misclassified before any attack, or in the first pass of each attack: not attacked
 )
 
 // Fates lists all of them in the order of their values.
@@ -18,20 +18,25 @@ func (f Fate) String() string {
 	return [...]string{"survived, finite gradient", "survived, NaN gradient", "survived, zero gradient", "broken", "wrong before the attack"}[f]
 }
 
-// Fates tells them for the run's images, by the attack's own count and the gradients of the first part, which met every attacked image.
+// Fates tells them for the run's images, by the attack's own count and the gradients of the first part that met the image: nearly always the first one, which leaves out those
+// that its own first pass has wrong.
 func (r Run) Fates() []Fate {
 	ids := r.PartIDs()
 	out := make([]Fate, len(r.Images))
 	for i, im := range r.Images {
 		out[i] = WrongBefore
-		if !im.Initial || len(ids) == 0 {
+		if !im.Initial {
 			continue
 		}
-		p, ok := im.Part(ids[0])
+		var p Part
+		met := false
+		for k := 0; k < len(ids) && !met; k++ {
+			p, met = im.Part(ids[k])
+		}
 		switch {
 		case im.Broken != "":
 			out[i] = Broken
-		case !ok: // the attack's own first pass found it wrong
+		case !met:
 		case p.NaNStart:
 			out[i] = SurvivedNaN
 		case p.ZeroStart:

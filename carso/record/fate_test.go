@@ -27,6 +27,11 @@ func TestFates(t *testing.T) {
 	if n[SurvivedNaN] != a.NaN.Survived || n[SurvivedZero] != a.Zero.Survived || n[SurvivedFinite] != a.Usable.Survived {
 		t.Errorf("%v, the accounting says %+v", n, a)
 	}
+	// An image that the first part's own pass had wrong is told by the next part that met it.
+	r.Images = append(r.Images, Image{Initial: true, Parts: []Part{{Attack: "apgd-dlr", Output: "peel", ZeroStart: true}}})
+	if got := r.Fates(); got[len(got)-1] != SurvivedZero {
+		t.Errorf("met by the second part only: %v", got[len(got)-1])
+	}
 	for _, f := range Fates() {
 		if f.String() == "" {
 			t.Errorf("fate %d has no name", f)

@@ -42,7 +42,7 @@ type Spec struct {
 	Schema   int               `json:"schema"`
 	Scenario string            `json:"scenario"` // "a", "b", "c"
 	Row      string            `json:"row"`      // "classifier", "plain", "carso-paper", "carso-honest"
-	Column   string            `json:"column"`   // "clean", "apgd-ce", "rand", "pgd-eot"
+	Column   string            `json:"column"`   // "clean", "apgd-ce", "rand", "pgd-eot", "strict"
 	Scale    string            `json:"scale"`    // "tiny", "quickstart", "small", "small-full", "paper"
 	Data     Data              `json:"data"`
 	Weights  []Weight          `json:"weights,omitempty"`

@@ -31,7 +31,7 @@ func evalCommand(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("carso eval", flag.ContinueOnError)
 	fs.StringVar(&q.Scenario, "scenario", "a", "scenario of the paper")
 	fs.StringVar(&q.Row, "row", "classifier", "classifier, plain, carso-paper, carso-honest or carso-adaptive")
-	column := fs.String("column", "rand", "clean, apgd-ce, rand or pgd-eot, of carso-adaptive "+strings.Join(paper.Adaptive(), ", ")+"; several separated by commas")
+	column := fs.String("column", "rand", "clean, apgd-ce, rand, pgd-eot or, of classifier, plain and carso-honest, strict; of carso-adaptive "+strings.Join(paper.Adaptive(), ", ")+"; several separated by commas")
 	fs.StringVar(&q.Scale, "scale", "small", "tiny, quickstart, small, small-full, medium or paper")
 	eps := fs.String("eps", "8", "l_inf bound in 1/255; several separated by commas")
 	fs.IntVar(&q.Images, "images", 0, "the first images of the test set (default: the scale's)")

@@ -15,7 +15,6 @@ import (
 	"carsokit/carso/record"
 	"carsokit/data"
 	"carsokit/internal/xlaenv"
-	"carsokit/models"
 )
 
 func table(ctx context.Context, args []string) error {
@@ -114,14 +113,23 @@ func listTables(w io.Writer, scale string, runs []record.Run) error {
 }
 
 // fill runs the evaluations that a table lacks, one after the other; what it says goes to w. What cannot be run, because weights are not there, is listed with
-// its cost; it is an error only if that is everything.
+// its cost; it is an error only if that is everything. Weights that do not ship may be in the folder that open reads.
 func fill(ctx context.Context, w io.Writer, t paper.Table, open carso.Opener, records, dir string) error {
-	if err := tellBlocked(w, t.Blocked); err != nil {
-		return err
-	}
-	var missing, refused []record.Query
+	var missing, refused, blocked []record.Query
 	var lacks error // of the first one refused
 	images := testSets{dir: dir, sets: map[string]*data.Set{}}
+	for _, q := range t.Blocked {
+		if err := weightsThere(q, open); err != nil {
+			blocked = append(blocked, q)
+		} else if _, err := images.of(q); err != nil {
+			refused, lacks = append(refused, q), cmp.Or(lacks, err)
+		} else {
+			missing = append(missing, q)
+		}
+	}
+	if err := tellBlocked(w, blocked); err != nil {
+		return err
+	}
 	for _, q := range t.Missing {
 		err := weightsThere(q, open)
 		if err == nil {
@@ -134,7 +142,7 @@ func fill(ctx context.Context, w io.Writer, t paper.Table, open carso.Opener, re
 		}
 	}
 	if len(refused) > 0 {
-		if err := tellCosts(w, fmt.Sprintf("%d of %d missing evaluations need weights or images that are not there, and are not run:", len(refused), len(t.Missing)), refused); err != nil {
+		if err := tellCosts(w, fmt.Sprintf("%d of %d missing evaluations need weights or images that are not there, and are not run:", len(refused), len(t.Missing)+len(t.Blocked)-len(blocked)), refused); err != nil {
 			return err
 		}
 		if len(missing) == 0 {
@@ -228,12 +236,7 @@ func weightsThere(q record.Query, open carso.Opener) error {
 		if s.Final != "" {
 			files = append(files, s.Final)
 		}
-		net := models.CIFAR10WRN(28, 10) // all purifiers have parts of these names
-		for _, part := range carso.PaperConfig(net, net).Parts() {
-			if !part.TrainOnly {
-				files = append(files, carso.PartFile(s.Stem, part.Name))
-			}
-		}
+		files = append(files, s.PurifierFiles(open)...)
 	}
 	for _, name := range files {
 		f, err := open.Open(name)

@@ -254,7 +254,7 @@ func export(_ context.Context, args []string) error {
 	classifier := fs.String("classifier", "", "folder of a finished classifier training")
 	plain := fs.String("plain", "", "folder of a finished plain training")
 	purifier := fs.String("purifier", "", "folder of a finished purifier training")
-	out := fs.String("out", filepath.Join("checkpoints", "shipped"), "folder to write to")
+	out := fs.String("out", filepath.Join("build", "weights"), "folder to write to; -weights names it to other commands")
 	full := fs.Bool("float32", false, "do not round to float16")
 	if err := parse(fs, args); err != nil {
 		return err
