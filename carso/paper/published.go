@@ -75,7 +75,7 @@ var trainings = []struct{ suffix, what, takes string }{
 	{"residual", "that corrects the image, trained against attacks on the whole defence", "an hour"},
 	{"e2e_long", "trained against attacks on the whole defence, for longer", "minutes on a GPU and hours"},
 	{"maps", "that sees maps, trained against attacks on the whole defence for longer", "minutes on a GPU and hours"},
-	{"maps_end", "the same, its learning rate brought to zero", "an hour after a_maps'"},
+	{"maps_end", "that sees maps, its learning rate brought to zero", "an hour after a_maps'"},
 	{"bis_e2e", "around the plain net, trained against attacks on the whole defence", "an hour"},
 	{"short", "trained as in the paper, in a third of the time", shortTakes},
 	{"phi0", "the same without adversaries", shortTakes},
