@@ -48,12 +48,16 @@ func ownTrainings() []ownTraining {
 	endToEnd := func(r *Recipe, classLoss float64) {
 		r.EndToEnd, r.EpsMultiplier, r.Fraction, r.ClassLoss, r.Crop, r.Flip = 1, 1, 1, classLoss, 4, true
 	}
+	seesMaps := func(r *Recipe) {
+		endToEnd(r, 1000)
+		r.Config.Spatial, r.Config.Taps, r.Config.Channels = true, lastConvolutions(r.Config), 128
+	}
 	onGPU := func(r *Recipe) { r.Epochs, r.Processes, r.ScheduleEvery = 32, 2, 32 }
 	all := []ownTraining{
 		{"e2e", fromPaper, false, func(r *Recipe) { endToEnd(r, 200) }},
 		{"residual", "", false, func(r *Recipe) {
-			endToEnd(r, 1000)
-			r.Config.Spatial, r.Config.Residual, r.Config.Taps, r.Config.Channels = true, true, lastConvolutions(r.Config), 128
+			seesMaps(r)
+			r.Config.Residual = true
 			r.Epochs, r.ScheduleEvery, r.Rate = 4, 8, 0.1
 		}},
 		{"e2e_long", fromPaper, false, func(r *Recipe) {
@@ -61,18 +65,15 @@ func ownTrainings() []ownTraining {
 			onGPU(r)
 		}},
 		{"maps", "", false, func(r *Recipe) {
-			endToEnd(r, 1000)
-			r.Config.Spatial, r.Config.Taps, r.Config.Channels = true, lastConvolutions(r.Config), 128
+			seesMaps(r)
 			onGPU(r)
 		}},
 		{"maps_end", "maps", false, func(r *Recipe) {
-			endToEnd(r, 1000)
-			r.Config.Spatial, r.Config.Taps, r.Config.Channels = true, lastConvolutions(r.Config), 128
+			seesMaps(r)
 			r.Epochs, r.Processes, r.ScheduleEvery, r.Rate = 4, 2, 8, 0.5
 		}},
 		{"bis_e2e", "", true, func(r *Recipe) {
-			endToEnd(r, 1000)
-			r.Config.Spatial, r.Config.Taps, r.Config.Channels = true, lastConvolutions(r.Config), 128
+			seesMaps(r)
 			r.ScheduleEvery = 12
 		}},
 	}

@@ -13,10 +13,10 @@ import (
 	"github.com/gomlx/gomlx/ml/model"
 )
 
-// Opener opens a weight file by its base name: from a folder (Folder) or from those that ship (checkpoints.Shipped).
+// Opener opens a weight file by its base name: from a folder (Folder) or those that ship (checkpoints.Shipped).
 type Opener func(name string) (*checkpoints.File, error)
 
-// Folder opens files of a directory.
+// Folder opens files of a folder.
 func Folder(dir string) Opener {
 	return func(name string) (*checkpoints.File, error) { return checkpoints.Open(filepath.Join(dir, name)) }
 }

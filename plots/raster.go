@@ -11,10 +11,10 @@ import (
 	"github.com/fogleman/gg"
 )
 
-// maxPixels bounds the pictures that RasterizeSVG makes: a wrong size must not exhaust the memory.
+// maxPixels bounds the pictures of RasterizeSVG: a wrong size must not exhaust memory.
 const maxPixels = 64 << 20
 
-// farAway bounds coordinates in pixels: the rasteriser's fixed-point numbers overflow at some ten millions.
+// farAway bounds coordinates in pixels: the rasteriser's fixed-point numbers overflow at ten millions.
 const farAway = 1 << 15
 
 // RasterizeSVG draws the part of SVG that ECharts writes (path, polygon, polyline, rect, circle, text, g, clipPath,

@@ -2,9 +2,10 @@
 
   .venv/bin/python internal/setup/run_notebooks.py --set CARSO_SCALE=tiny --out build/notebooks --html notebooks/*.ipynb
 
-The outputs must say the lines of fragments/NAME.txt in their order. The executed notebook, and with --html a page to read, is written even when a cell fails. Without --out it replaces the input.
+The outputs must say the lines of its name in fragments.json in their order. The executed notebook, and with --html a page to read, is written even when a cell fails. Without --out it replaces the input.
 """
 import argparse
+import json
 import os
 import pathlib
 import re
@@ -91,10 +92,9 @@ def run(path, out, args):
         failures[None] = f"{type(e).__name__}: {e}\nThe kernel's log is {log}."
     for i, text in problems(nb):
         failures.setdefault(i, text)
-    expected = pathlib.Path(__file__).parent / "fragments" / f"{path.stem}.txt"
-    if not failures and expected.is_file():
-        if (f := lacking(nb, expected.read_text().splitlines())) is not None:
-            failures[None] = f"No output says {f!r} behind what {expected.name} expects before it."
+    expected = json.loads(pathlib.Path(__file__).with_name("fragments.json").read_text(encoding="utf8"))
+    if not failures and (f := lacking(nb, expected.get(path.stem, []))) is not None:
+        failures[None] = f"No output says {f!r} behind what fragments.json expects before it."
     for o in (o for c in nb.cells for o in c.get("outputs", [])):
         if pages.ECHARTS in o.get("data", {}) and "image/png" not in o.data:
             failures[None] = "A chart has no picture: is ECharts installed?"

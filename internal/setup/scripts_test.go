@@ -162,6 +162,14 @@ func TestCommittedNotebooks(t *testing.T) {
 	if err != nil || len(paths) == 0 {
 		t.Fatal("no notebooks", err)
 	}
+	text, err := os.ReadFile("fragments.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fragments map[string][]string
+	if err := json.Unmarshal(text, &fragments); err != nil {
+		t.Fatal(err)
+	}
 	for _, path := range paths {
 		name := strings.TrimSuffix(filepath.Base(path), ".ipynb")
 		raw, err := os.ReadFile(path)
@@ -206,13 +214,11 @@ func TestCommittedNotebooks(t *testing.T) {
 		if charts == 0 {
 			t.Errorf("%s: no chart", name)
 		}
-		fragments, err := os.ReadFile(filepath.Join("fragments", name+".txt"))
-		if err != nil {
-			t.Error(err)
-			continue
+		if len(fragments[name]) == 0 {
+			t.Errorf("%s: fragments.json expects nothing of it", name)
 		}
 		rest := said.String()
-		for f := range strings.SplitSeq(strings.TrimSpace(string(fragments)), "\n") {
+		for _, f := range fragments[name] {
 			_, after, found := strings.Cut(rest, f)
 			if !found {
 				t.Errorf("%s: no output says %q behind the fragments before it", name, f)
