@@ -16,7 +16,7 @@ import (
 // Opener opens a weight file by its base name: from a folder (Folder) or those that ship (checkpoints.Shipped).
 type Opener func(name string) (*checkpoints.File, error)
 
-// Folder opens files of a folder.
+// Folder opens the files of dir.
 func Folder(dir string) Opener {
 	return func(name string) (*checkpoints.File, error) { return checkpoints.Open(filepath.Join(dir, name)) }
 }

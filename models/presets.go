@@ -2,6 +2,7 @@ package models
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -77,23 +78,28 @@ func (r *Recipe) once() { r.Epochs, r.EMA = 1, 0.987 }
 // Recipe is the ablation's.
 func (a Ablation) Recipe() (Recipe, error) {
 	r, err := SmallRecipe("cifar10", "small", false)
-	r.Epochs, r.EMA = 3, 0.996 // the average is over a tenth of the run, as the 13 epochs have it
-	if err == nil {
-		a.change(&r)
+	if err != nil {
+		return r, err
 	}
-	return r, err
+	r.Epochs, r.EMA = 3, 0.996 // the average is over a tenth of the run, as the 13 epochs have it
+	a.change(&r)
+	return r, nil
+}
+
+// AblationNames are those that FindAblation takes.
+func AblationNames() (names []string) {
+	for _, a := range Ablations() {
+		names = append(names, a.Name)
+	}
+	return names
 }
 
 // FindAblation finds one by its name.
 func FindAblation(name string) (Ablation, error) {
-	var names []string
-	for _, a := range Ablations() {
-		if a.Name == name {
-			return a, nil
-		}
-		names = append(names, a.Name)
+	if i := slices.Index(AblationNames(), name); i >= 0 {
+		return Ablations()[i], nil
 	}
-	return Ablation{}, fmt.Errorf("no ablation of the classifier's training is called %q; there are %s", name, strings.Join(names, ", "))
+	return Ablation{}, fmt.Errorf("no ablation of the classifier's training is called %q; there are %s", name, strings.Join(AblationNames(), ", "))
 }
 
 // PaperPlainRecipe is how the reference trains its plain classifier own_2025 on CIFAR-10 or CIFAR-100 (spec: training 7), for a network such as

@@ -65,7 +65,7 @@ const (
 // carso-adaptive: the same decisions under one attack at a time, the column's name (paper.Adaptive), each on all images that are right initially:
 // what each is worth by itself. Transfer attacks see another classifier only; the representation attack sees neither label nor draw.
 func Find(row, column string, scale paper.Scale, eps float64) (Protocol, error) {
-	apgd := func(loss attacks.Loss, stop bool) attacks.Attack {
+	apgd := func(loss attacks.Loss, stop bool) attacks.APGD {
 		a := attacks.StandardAPGD(loss, eps, scale.EoT)
 		a.Steps, a.StopWhenBroken = scale.Steps, stop
 		return a
@@ -134,8 +134,8 @@ func Find(row, column string, scale paper.Scale, eps float64) (Protocol, error) 
 		}
 	case "strict":
 		strict := func(loss attacks.Loss, stop bool) attacks.Attack {
-			a := attacks.StandardAPGD(loss, eps, scale.EoT)
-			a.Steps, a.StopWhenBroken, a.AverageLoss, a.Always = scale.Steps, stop, true, true
+			a := apgd(loss, stop)
+			a.AverageLoss, a.Always = true, true
 			return a
 		}
 		switch row {
@@ -144,18 +144,17 @@ func Find(row, column string, scale paper.Scale, eps float64) (Protocol, error) 
 		case "carso-honest":
 			p.ConfirmBest = true
 			for _, s := range []struct {
-				output string
+				output carso.Aggregation
 				loss   attacks.Loss
-				stop   bool // where the output decides as the defence does
 			}{
-				{Classifier, attacks.CE, false}, {Classifier, attacks.Margin, false}, {DrawFree, attacks.CE, false},
-				{string(own), attacks.CE, true}, {string(carso.MeanLogit), attacks.CE, false}, {string(own), attacks.DLR, true}, {string(own), attacks.Margin, true},
+				{Classifier, attacks.CE}, {Classifier, attacks.Margin}, {DrawFree, attacks.CE},
+				{own, attacks.CE}, {carso.MeanLogit, attacks.CE}, {own, attacks.DLR}, {own, attacks.Margin},
 			} {
-				p.Stages = append(p.Stages, Stage{Output: s.output, Attack: strict(s.loss, s.stop)})
+				add(s.output, strict(s.loss, s.output == own)) // another output may decide otherwise
 			}
 		default:
 			for _, loss := range []attacks.Loss{attacks.CE, attacks.DLR, attacks.Margin} {
-				add("", strict(loss, true))
+				add(own, strict(loss, true))
 			}
 		}
 	default:

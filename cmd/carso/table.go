@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"carsokit/carso"
@@ -118,20 +119,12 @@ func fill(ctx context.Context, w io.Writer, t paper.Table, open carso.Opener, re
 	var missing, refused, blocked []record.Query
 	var lacks error // of the first one refused
 	images := testSets{dir: dir, sets: map[string]*data.Set{}}
-	for _, q := range t.Blocked {
-		if err := weightsThere(q, open); err != nil {
-			blocked = append(blocked, q)
-		} else if _, err := images.of(q); err != nil {
-			refused, lacks = append(refused, q), cmp.Or(lacks, err)
-		} else {
-			missing = append(missing, q)
-		}
-	}
-	if err := tellBlocked(w, blocked); err != nil {
-		return err
-	}
-	for _, q := range t.Missing {
+	for i, q := range slices.Concat(t.Missing, t.Blocked) {
 		err := weightsThere(q, open)
+		if err != nil && i >= len(t.Missing) {
+			blocked = append(blocked, q)
+			continue
+		}
 		if err == nil {
 			_, err = images.of(q)
 		}
@@ -141,8 +134,11 @@ func fill(ctx context.Context, w io.Writer, t paper.Table, open carso.Opener, re
 			missing = append(missing, q)
 		}
 	}
+	if err := tellBlocked(w, blocked); err != nil {
+		return err
+	}
 	if len(refused) > 0 {
-		if err := tellCosts(w, fmt.Sprintf("%d of %d missing evaluations need weights or images that are not there, and are not run:", len(refused), len(t.Missing)+len(t.Blocked)-len(blocked)), refused); err != nil {
+		if err := tellCosts(w, fmt.Sprintf("%d of %d missing evaluations need weights or images that are not there, and are not run:", len(refused), len(refused)+len(missing)), refused); err != nil {
 			return err
 		}
 		if len(missing) == 0 {

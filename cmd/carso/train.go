@@ -42,7 +42,7 @@ func trainCommand(ctx context.Context, args []string) error {
 	if args[0] == "classifier" {
 		fs.BoolVar(&f.plain, "plain", false, "train without an adversary, for the sanity row")
 		fs.StringVar(&f.method, "method", "", "adversary, instead of the recipe's: "+strings.Join(models.Methods(), ", "))
-		fs.StringVar(&f.ablation, "ablation", "", "a short training with one thing changed, of scenario a at scale small: "+strings.Join(ablationNames(), ", "))
+		fs.StringVar(&f.ablation, "ablation", "", "a short training with one thing changed, of scenario a at scale small: "+strings.Join(models.AblationNames(), ", "))
 		fs.IntVar(&f.devices, "devices", 1, "how many of the backend's devices share every batch; the result differs in roundings only")
 		fs.StringVar(&f.extra, "extra", "", ".npz of further images and labels (arrays image and label), of which every batch takes the recipe's extra_share (default 0.5)")
 		fs.BoolVar(&f.frozenBN, "frozen-bn", false, "with -plain -scale paper: repeat the reference's mistake of freezing BatchNorm's statistics after the first epoch")
@@ -77,13 +77,6 @@ func trainCommand(ctx context.Context, args []string) error {
 		return trainClassifier(ctx, f, s, set)
 	}
 	return trainPurifier(ctx, f, s, set)
-}
-
-func ablationNames() (names []string) {
-	for _, a := range models.Ablations() {
-		names = append(names, a.Name)
-	}
-	return names
 }
 
 func classifierRecipe(f trainFlags, s carso.Scenario) (models.Recipe, error) {
