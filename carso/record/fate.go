@@ -21,28 +21,19 @@ func (f Fate) String() string {
 // Fates tells them for the run's images, by the attack's own count and the gradients of the first part that met the image: nearly always the first one, which leaves out those
 // that its own first pass has wrong.
 func (r Run) Fates() []Fate {
-	ids := r.PartIDs()
 	out := make([]Fate, len(r.Images))
 	for i, im := range r.Images {
-		out[i] = WrongBefore
-		if !im.Initial {
-			continue
-		}
-		var p Part
-		met := false
-		for k := 0; k < len(ids) && !met; k++ {
-			p, met = im.Part(ids[k])
-		}
 		switch {
+		case !im.Initial:
+			out[i] = WrongBefore
 		case im.Broken != "":
 			out[i] = Broken
-		case !met:
-		case p.NaNStart:
+		case len(im.Parts) == 0:
+			out[i] = WrongBefore
+		case im.Parts[0].NaNStart:
 			out[i] = SurvivedNaN
-		case p.ZeroStart:
+		case im.Parts[0].ZeroStart:
 			out[i] = SurvivedZero
-		default:
-			out[i] = SurvivedFinite
 		}
 	}
 	return out

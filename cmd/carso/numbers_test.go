@@ -502,3 +502,76 @@ func compareSurvivors(runs []record.Run, text string) (int, error) {
 	}
 	return 1, nil
 }
+
+// TestCountsInFindings: what docs/findings.md says in words of single images under the strict protocol and at a bound of 0.95 is what the records hold.
+func TestCountsInFindings(t *testing.T) {
+	runs, err := paper.Committed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	find := func(q record.Query) map[int]record.Image {
+		q.Scale = "small"
+		r, err := paper.Find(runs, q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := map[int]record.Image{}
+		for _, im := range r.Images {
+			all[im.Index] = im
+		}
+		return all
+	}
+	robust := func(im record.Image) bool { k, n := record.Worst(im); return n > 0 && k == n }
+	// "leave the same images but for one, which rand breaks"
+	rand := find(record.Query{Scenario: "a", Row: "carso-honest", Column: "rand"})
+	onlyRand, onlyStrict := 0, 0
+	for i, im := range find(record.Query{Scenario: "a", Row: "carso-honest", Column: "strict"}) {
+		switch other, ok := rand[i]; {
+		case ok && robust(im) && !robust(other):
+			onlyRand++
+		case ok && !robust(im) && robust(other):
+			onlyStrict++
+		}
+	}
+	if onlyRand != 1 || onlyStrict != 0 {
+		t.Errorf("rand alone breaks %d images, strict alone %d", onlyRand, onlyStrict)
+	}
+	// "Most of its images that break do so under the attacks on the classifier alone"
+	broken, transferred := 0, 0
+	for _, im := range find(record.Query{Scenario: "a_maps_end", Row: "carso-honest", Column: "strict"}) {
+		if im.Initial && im.Broken != "" {
+			broken++
+			if strings.HasSuffix(im.Broken, "/"+eval.Classifier) {
+				transferred++
+			}
+		}
+	}
+	if 4*transferred < 3*broken {
+		t.Errorf("attacks on the classifier alone break %d of %d", transferred, broken)
+	}
+	// "do not move ... (one image of CIFAR-10 and two of CIFAR-100 do later, and break), and more than half of them break right there"
+	blind, there := 0, 0
+	for scenario, later := range map[string]int{"a": 1, "b": 2, "c": 0} {
+		moved := 0
+		for _, im := range find(record.Query{Scenario: scenario, Row: "carso-paper", Column: "rand", Eps: paper.HighEps}) {
+			if len(im.Parts) == 0 || !im.Parts[0].NaNStart {
+				continue
+			}
+			blind++
+			if slices.ContainsFunc(im.Parts, func(p record.Part) bool { return p.Moved }) {
+				moved++
+				if im.Broken == "" {
+					t.Errorf("scenario %s: image %d moved and survived", scenario, im.Index)
+				}
+			} else if im.Broken != "" {
+				there++
+			}
+		}
+		if moved != later {
+			t.Errorf("scenario %s: %d images with a NaN first gradient moved, want %d", scenario, moved, later)
+		}
+	}
+	if 2*there <= blind {
+		t.Errorf("%d of %d images with a NaN first gradient break without moving", there, blind)
+	}
+}
