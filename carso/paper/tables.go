@@ -357,18 +357,9 @@ func (b *builder) main() {
 			lines = append(lines, line{Head{s.ID + "/" + p.ID, s.Data + ": " + p.Title}, record.Query{Scenario: s.ID, Row: p.ID}})
 		}
 	}
-	b.grid(lines, []measure{
-		{Head{"clean", "clean images, mean over passes"}, "clean"},
-		{Head{"apgd-ce", "APGD-CE, end to end"}, "apgd-ce"},
-		{Head{"rand", "AutoAttack rand, end to end"}, "rand"},
-		{Head{"rand-internal", "rand, by the attack's own count"}, "rand"},
-		{Head{"pgd-eot", "PGD+EoT, end to end"}, "pgd-eot"},
-		{Head{"gain", "rand, minus the classifier alone on the same images"}, "rand"},
-		{Head{"gain-mean", "the same, of the mean over fresh passes on the points where the attacks ended: an upper bound where draws differ"}, "rand"},
-		{Head{"nan-start", "rand, attacked images whose first gradient held a NaN"}, "rand"},
-		{Head{"zero-start", "rand, attacked images whose first gradient was exactly zero"}, "rand"},
-		{Head{"finite-survivors", "rand, survivors among the attacked images whose first gradient was finite and not zero"}, "rand"},
-	})
+	// Those of a run of rand, with what else is attacked before the gains.
+	all := slices.Insert(attacked(), 3, measure{Head{"pgd-eot", "PGD+EoT, end to end"}, "pgd-eot"})
+	b.grid(lines, slices.Insert(all, 1, measure{Head{"apgd-ce", "APGD-CE, end to end"}, "apgd-ce"}))
 }
 
 // grid fills declared rows and columns.
