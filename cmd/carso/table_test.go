@@ -14,6 +14,7 @@ import (
 	"carsokit/carso/eval"
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
+	"carsokit/checkpoints"
 	"carsokit/data"
 	"carsokit/internal/xlaenv"
 )
@@ -172,6 +173,14 @@ func TestFillRefuses(t *testing.T) {
 	}
 	swaps.Missing = nil
 	if err := fill(context.Background(), &said, swaps, eval.Shipped, t.TempDir(), ""); err != nil || !strings.Contains(said.String(), "a_bis") {
+		t.Errorf("%v: %s", err, said.String())
+	}
+	// Where its weights are there, it is not blocked: here images are what is missing.
+	said.Reset()
+	anything := func(string) (*checkpoints.File, error) { return eval.Shipped("wrn_10_2_cifar_10_small.safetensors") }
+	err = fill(context.Background(), &said, swaps, anything, t.TempDir(), filepath.Join(t.TempDir(), "nothing"))
+	blocked, refused, _ := strings.Cut(said.String(), "need weights or images that are not there")
+	if err == nil || !strings.Contains(err.Error(), "nothing can be run") || strings.Contains(blocked, "a_bis") || !strings.Contains(refused, "a_bis") {
 		t.Errorf("%v: %s", err, said.String())
 	}
 }
