@@ -66,6 +66,8 @@ func Ablations() []Ablation {
 		{"no-average", "without averaging weights", func(r *Recipe) { r.EMA = 0 }},
 		{"no-augmentation", "without crops and flips", func(r *Recipe) { r.Crop, r.Flip = 0, false }},
 		{"smoothing", "labels smoothed by 0.1", func(r *Recipe) { r.LabelSmoothing = 0.1 }},
+		{"decay", "a tenth of the weight decay", func(r *Recipe) { r.WeightDecay /= 10 }},
+		{"rate", "twice the learning rate", func(r *Recipe) { r.PeakLR *= 2 }},
 		{"pgd", "1 epoch of PGD of 5 steps", func(r *Recipe) { r.Steps, r.StepSize = 5, r.Eps/2; r.once() }},
 		{"trades", "1 epoch of TRADES with beta 6 and 4 steps", func(r *Recipe) { r.Steps, r.StepSize, r.TRADES = 4, r.Eps/2, 6; r.once() }},
 		{"narrow", "10 epochs of half the width", func(r *Recipe) { r.Net.Width, r.Epochs, r.EMA = r.Net.Width/2, 10, 0.999 }},

@@ -171,6 +171,10 @@ func TestAblations(t *testing.T) {
 			same.Crop, same.Flip = short.Crop, short.Flip
 		case "smoothing":
 			same.LabelSmoothing = short.LabelSmoothing
+		case "decay":
+			same.WeightDecay = short.WeightDecay
+		case "rate":
+			same.PeakLR = short.PeakLR
 		case "pgd", "trades":
 			same.Steps, same.StepSize, same.TRADES, same.Epochs, same.EMA = short.Steps, short.StepSize, short.TRADES, short.Epochs, short.EMA
 		case "narrow":
