@@ -135,9 +135,8 @@ func ranked(logits []float32, classes, j int) []int32 {
 		slices.SortStableFunc(order, func(a, b int32) int {
 			if x, y := z[a], z[b]; x != x || y != y {
 				return cmp.Compare(y, x) // NaN is the smallest for Compare
-			} else {
-				return cmp.Compare(x, y)
 			}
+			return cmp.Compare(z[a], z[b])
 		})
 		out[i] = order[classes-j]
 	}

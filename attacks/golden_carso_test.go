@@ -140,7 +140,7 @@ func TestGoldenDefence(t *testing.T) {
 // in is the same for a subtest.
 func (d *defended) in(t testing.TB) *defended {
 	sub := *d
-	sub.Fixture = d.Fixture.In(t)
+	sub.Fixture = d.In(t)
 	return &sub
 }
 

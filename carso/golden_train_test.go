@@ -147,8 +147,8 @@ func TestGoldenTrainStep(t *testing.T) {
 				continue
 			}
 			n++
-			g, w := current(scope, rest), []float32(nil)
-			w, _ = f.Floats(file, name)
+			g := current(scope, rest)
+			w, _ := f.Floats(file, name)
 			for i := range g {
 				g[i] *= scale
 			}

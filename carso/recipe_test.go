@@ -10,8 +10,9 @@ import (
 	"carsokit/internal/rng"
 	"carsokit/models"
 
-	"carsokit/checkpoints"
 	"path/filepath"
+
+	"carsokit/checkpoints"
 )
 
 // TestManifestTraining: the paper's recipes are those that the reference's scripts launch.

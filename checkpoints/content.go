@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 )
@@ -56,7 +55,7 @@ func (f *File) Content() (Content, error) {
 	slices.SortFunc(sorted, func(a, b TensorInfo) int { return strings.Compare(a.Name, b.Name) })
 	h := sha256.New()
 	for _, t := range sorted {
-		io.WriteString(h, fmt.Sprintf("%q %s %v %s\n", t.Name, t.DType, t.Shape, t.SHA256))
+		fmt.Fprintf(h, "%q %s %v %s\n", t.Name, t.DType, t.Shape, t.SHA256)
 	}
 	c.SHA256 = hex.EncodeToString(h.Sum(nil))
 	return c, nil

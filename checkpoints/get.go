@@ -211,7 +211,7 @@ func (k Known) download(ctx context.Context, opt GetOptions, s Source, file stri
 	}
 	d := &fetch.Download{URL: s.URL, To: to, Size: s.Bytes, Client: opt.Client, Stall: opt.Stall, Log: opt.Log,
 		// Without its tag a part is only resumed less carefully, so a failure to write it is none.
-		Tagged:   func(version string) { os.WriteFile(tag, []byte(s.URL+"\n"+version), 0o644) },
+		Tagged:   func(version string) { _ = os.WriteFile(tag, []byte(s.URL+"\n"+version), 0o644) },
 		Progress: func(done, total int64) { opt.Progress(fetch.Progress{What: "download", Done: done, Total: total}) },
 		Looks: func(start []byte) error {
 			e := otherFormat(start)

@@ -2,6 +2,7 @@ package checkpoints
 
 import (
 	"archive/tar"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -63,7 +64,7 @@ func (f *File) tarMembers() (map[string]storage, error) {
 	members := map[string]storage{}
 	for r := tar.NewReader(section); ; {
 		h, err := r.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return members, nil
 		}
 		if err != nil {

@@ -195,15 +195,15 @@ func readState(path string) (s state, err error) {
 
 // state is what a file says as a generation of training state.
 func (f *File) state() (s state, err error) {
-	fail := func(problem string) (state, error) {
-		return state{}, &FormatError{File: f.name, Problem: problem, Remedy: "remove it, or restore it from a copy"}
+	fail := func(problem string) error {
+		return &FormatError{File: f.name, Problem: problem, Remedy: "remove it, or restore it from a copy"}
 	}
 	if f.Meta["format"] != stateFormat {
-		return fail(fmt.Sprintf("its format is %.40q, not %q: it is not training state of this version", f.Meta["format"], stateFormat))
+		return state{}, fail(fmt.Sprintf("its format is %.40q, not %q: it is not training state of this version", f.Meta["format"], stateFormat))
 	}
 	s.meta = f.Meta["state"]
 	if s.step, err = strconv.ParseInt(f.Meta["step"], 10, 64); err != nil {
-		return fail(fmt.Sprintf("its step %.40q is not a number", f.Meta["step"]))
+		return state{}, fail(fmt.Sprintf("its step %.40q is not a number", f.Meta["step"]))
 	}
 	for t, err := range f.All() {
 		if err != nil {
@@ -212,7 +212,7 @@ func (f *File) state() (s state, err error) {
 		s.tensors = append(s.tensors, t)
 	}
 	if got := digest(s.step, s.meta, s.tensors); got != f.Meta["sha256"] {
-		return fail(fmt.Sprintf("it is damaged: the SHA-256 of its content is %s, but was %.64s when it was saved", got, f.Meta["sha256"]))
+		return state{}, fail(fmt.Sprintf("it is damaged: the SHA-256 of its content is %s, but was %.64s when it was saved", got, f.Meta["sha256"]))
 	}
 	return s, nil
 }

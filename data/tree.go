@@ -38,7 +38,6 @@ const (
 
 // source is where the files of a tree come from: a folder or a zip archive.
 type source struct {
-	name  string // for errors; empty: said by the caller
 	files map[string]sourceFile
 }
 

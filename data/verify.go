@@ -48,12 +48,13 @@ func (r Report) String() string {
 	var out strings.Builder
 	fmt.Fprintf(&out, "%s in %s\n", r.Dataset, r.Path)
 	for _, f := range r.Files {
-		if f.Problem == "" && f.Note != "" {
-			fmt.Fprintf(&out, "  ok   %-20s %s\n", f.Name, f.Note)
-		} else if f.Problem == "" {
-			fmt.Fprintf(&out, "  ok   %-20s %10d bytes  MD5 %s\n", f.Name, f.Size, f.MD5)
-		} else {
+		switch {
+		case f.Problem != "":
 			fmt.Fprintf(&out, "  BAD  %-20s %s\n", f.Name, f.Problem)
+		case f.Note != "":
+			fmt.Fprintf(&out, "  ok   %-20s %s\n", f.Name, f.Note)
+		default:
+			fmt.Fprintf(&out, "  ok   %-20s %10d bytes  MD5 %s\n", f.Name, f.Size, f.MD5)
 		}
 	}
 	if r.Problem != "" {

@@ -16,7 +16,8 @@ import (
 
 // Width and Height are the size of every chart in CSS pixels. A picture by PNG has twice as many pixels each way.
 const (
-	Width, Height = 720, 420
+	Width         = 720
+	Height        = 420
 	pngScale      = 2
 	notebookScale = 1.5 // of pictures in notebooks, which stand beside the chart itself or its SVG, and are most of a notebook's size
 )

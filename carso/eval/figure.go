@@ -25,7 +25,6 @@ func MethodFigure(scale string) (string, error) {
 	}
 	s := all[0]
 	c, size := s.recipe.Config, map[string]int{}
-	var encoder []string
 	encoderSize := 0
 	for _, m := range s.modules() {
 		for _, t := range m.tensors {
@@ -34,7 +33,6 @@ func MethodFigure(scale string) (string, error) {
 			}
 		}
 		if m.use == "training only" {
-			encoder = append(encoder, m.name)
 			encoderSize += size[m.name]
 		}
 	}

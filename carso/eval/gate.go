@@ -52,7 +52,7 @@ func (g Gate) String() string {
 }
 
 func (e *GateError) Error() string {
-	text := e.Gate.String() + ": "
+	text := e.String() + ": "
 	switch got := e.Percent(); {
 	case got > e.Published.Percent:
 		return text + "better than it should be: these are other weights (a plain classifier's?), or the images are not the test set's"

@@ -53,10 +53,11 @@ func ParseShard(text string, getenv func(string) string) (Shard, error) {
 		if s.Index, err = number("SLURM_ARRAY_TASK_ID"); err != nil || counted {
 			break
 		}
-		first, step := 0, 1
+		var first int
 		if first, err = number("SLURM_ARRAY_TASK_MIN"); err != nil {
 			break
 		}
+		step := 1
 		if getenv("SLURM_ARRAY_TASK_STEP") != "" {
 			if step, err = number("SLURM_ARRAY_TASK_STEP"); err != nil {
 				break

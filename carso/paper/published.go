@@ -129,8 +129,8 @@ func known(scenario, row, column string, value float64, provenance string) Publi
 	return Published{Scenario: scenario, Row: row, Column: column, Value: value, Known: true, Provenance: provenance}
 }
 
-func unknown(scenario, row, column, provenance string) Published {
-	return Published{Scenario: scenario, Row: row, Column: column, Provenance: provenance}
+func unknown(scenario, column, provenance string) Published {
+	return Published{Scenario: scenario, Row: "carso-paper", Column: column, Provenance: provenance}
 }
 
 func (p Published) at(eps float64) Published    { p.Eps = eps; return p }
@@ -175,32 +175,32 @@ func PublishedValues() []Published {
 		known("b", "plain", "clean", 74.76, "unverified: file name of own_2025"),
 		known("b", "carso-paper", "clean", 68.06, "unverified"),
 		known("b", "carso-paper", "rand", 66.65, review),
-		unknown("b", "carso-paper", "pgd-eot", laterOnly),
+		unknown("b", "pgd-eot", laterOnly),
 		known("b", "carso-paper", "gain", 27.47, overStandard),
 		known("c", "classifier", "clean", 65.19, dm),
 		known("c", "classifier", "rand", 31.30, "under AutoAttack standard, not rand; "+dm+", second-hand (review)"),
 		known("c", "carso-paper", "clean", 56.32, "unverified; agrees with a drop of 8.87 (review) from 65.19"),
 		known("c", "carso-paper", "rand", 53.56, review),
-		unknown("c", "carso-paper", "pgd-eot", laterOnly),
+		unknown("c", "pgd-eot", laterOnly),
 		known("c", "carso-paper", "gain", 22.26, overStandard),
 		known("a", "carso-paper", "gain-best-at", 5.03, "over Peng2023, as quoted; v4, second-hand (review); 5.06 by arithmetic"),
 		known("b", "carso-paper", "gain-best-at", 23.98, "over Wang2023; v4, second-hand (review), arithmetic agrees"),
 		known("c", "carso-paper", "gain-best-at", 22.26, "over the same classifier, which is the best known; v4, second-hand (review)"),
 		known("a", "carso-paper", "gain-best-purifier", 9.72, "rand here against PGD+EoT there; v4, second-hand (review), arithmetic agrees"),
 		known("b", "carso-paper", "gain-best-purifier", 20.25, "over Lin2024Robust, as quoted; v4, second-hand (review); 20.56 by arithmetic"),
-		unknown("c", "carso-paper", "gain-best-purifier", noPurifier),
+		unknown("c", "gain-best-purifier", noPurifier),
 		known("a", "carso-paper", "training-minutes", 159, review),
-		unknown("b", "carso-paper", "training-minutes", durations),
-		unknown("c", "carso-paper", "training-minutes", durations),
+		unknown("b", "training-minutes", durations),
+		unknown("c", "training-minutes", durations),
 		known("a", "carso-paper", "adversarial-fraction", 0.5, codeFraction),
 		known("b", "carso-paper", "adversarial-fraction", 0.15, codeFraction),
 		known("c", "carso-paper", "adversarial-fraction", 0.01, codeFraction+"; as scripted it rounds to no image at all"),
 	}
 	for _, s := range Scenarios() {
-		all = append(all, unknown(s.ID, "carso-paper", "rand", belowChance).at(HighEps), unknown(s.ID, "carso-paper", "rand", laterVariant).by(aggregationOf(s.ID)))
+		all = append(all, unknown(s.ID, "rand", belowChance).at(HighEps), unknown(s.ID, "rand", laterVariant).by(aggregationOf(s.ID)))
 	}
 	for _, s := range Variants() {
-		all = append(all, unknown(s.ID, "carso-paper", "rand", laterVariant))
+		all = append(all, unknown(s.ID, "rand", laterVariant))
 	}
 	return all
 }

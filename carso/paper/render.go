@@ -131,8 +131,9 @@ func (c Cell) ours() (value, interval string) {
 		return fmt.Sprintf("%.0f of %d", c.Value, c.N), ""
 	case Points:
 		return fmt.Sprintf("%+.2f", c.Value), fmt.Sprintf("[%+.2f, %+.2f]", c.Lo, c.Hi)
+	default:
+		return fmt.Sprintf("%.2f", c.Value), fmt.Sprintf("[%.2f, %.2f]", c.Lo, c.Hi)
 	}
-	return fmt.Sprintf("%.2f", c.Value), fmt.Sprintf("[%.2f, %.2f]", c.Lo, c.Hi)
 }
 
 // theirs is the published value: "76.13", or "unknown" where only that is known; empty where nothing is.

@@ -34,6 +34,7 @@ type Head struct{ ID, Title string }
 // Unit is what the number in a cell counts.
 type Unit string
 
+// The units of cells.
 const (
 	Percent Unit = "%"
 	Points  Unit = "points" // percentage points, signed
@@ -110,7 +111,7 @@ func Common(id, scale string, runs []record.Run) (Table, error) {
 	}
 	only, err := filled(id, scale, shared)
 	only.Missing, only.Blocked = b.Missing, b.Blocked
-	only.Notes = append(b.Notes, fmt.Sprintf("every cell counts the %d images that all of its runs hold", len(shared[0].Images)))
+	only.Notes = append(slices.Clone(b.Notes), fmt.Sprintf("every cell counts the %d images that all of its runs hold", len(shared[0].Images)))
 	return only.Table, err
 }
 

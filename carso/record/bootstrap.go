@@ -11,10 +11,10 @@ import (
 type Noise string
 
 const (
-	// ImagesAndDraws: other images of the same distribution, and other draws of the defence on them. It is what a reader who wants to
+	// ImagesAndDraws is other images of the same distribution, and other draws of the defence on them. It is what a reader who wants to
 	// know the defence asks for.
 	ImagesAndDraws Noise = "images and draws"
-	// DrawsOnly: the same images, other scoring draws. It says how well K passes pin down the accuracy on these images, and is what two
+	// DrawsOnly is the same images, other scoring draws. It says how well K passes pin down the accuracy on these images, and is what two
 	// evaluations of the same images may differ by. The attack's own draws are held fixed.
 	DrawsOnly Noise = "draws"
 )

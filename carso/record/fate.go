@@ -3,6 +3,7 @@ package record
 // Fate is what became of an image under an attack, with the first gradient that the attack saw of it.
 type Fate int
 
+// The fates an image can have.
 const (
 	SurvivedFinite Fate = iota // the attack could see, and failed
 	SurvivedNaN                // the attack was blind

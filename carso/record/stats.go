@@ -154,11 +154,19 @@ func Share(id PartID, is func(Part) bool) Score {
 	}
 }
 
-// The properties of a part that say how far its gradients can be trusted, for [Share].
-func NaNStart(p Part) bool      { return p.NaNStart }
-func NaNEver(p Part) bool       { return p.NaNEver }
-func ZeroStart(p Part) bool     { return p.ZeroStart }
-func ZeroEver(p Part) bool      { return p.ZeroEver }
+// NaNStart is, like the four functions below it, a property of a part that says how far its gradients can be trusted, for [Share].
+func NaNStart(p Part) bool { return p.NaNStart }
+
+// NaNEver is for [Share].
+func NaNEver(p Part) bool { return p.NaNEver }
+
+// ZeroStart is for [Share].
+func ZeroStart(p Part) bool { return p.ZeroStart }
+
+// ZeroEver is for [Share].
+func ZeroEver(p Part) bool { return p.ZeroEver }
+
+// LossZeroStart is for [Share].
 func LossZeroStart(p Part) bool { return p.LossZeroStart }
 
 func bit(b bool) int {

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -13,6 +15,7 @@ import (
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
 	"carsokit/internal/docblock"
+	"carsokit/models"
 )
 
 var update = flag.Bool("update", false, "write the numbers of the records into the documents")
@@ -70,6 +73,9 @@ func TestNumbersInDocuments(t *testing.T) {
 		if err == nil {
 			now, err = docblock.Rewrite(now, "runs", func(what string) (string, error) { return runsTable(runs, what) })
 		}
+		if err == nil {
+			now, err = docblock.Rewrite(now, "curves", ablationTable)
+		}
 		if err != nil {
 			t.Fatalf("%s: %v", doc, err)
 		}
@@ -84,6 +90,38 @@ func TestNumbersInDocuments(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// ablationTable is how the trainings of the classifier's ablation ended, on the held-out training images: what says "classifier ablation".
+func ablationTable(what string) (string, error) {
+	if what != "classifier ablation" {
+		return "", errors.New(`there is only "classifier ablation"`)
+	}
+	var rows [][]string
+	for _, a := range models.Ablations() {
+		recipe, err := a.Recipe()
+		if err != nil {
+			return "", err
+		}
+		text, err := os.ReadFile(filepath.Join("..", "..", "checkpoints", "shipped", "ablation_"+a.Name+".curve.jsonl"))
+		if err != nil {
+			return "", err
+		}
+		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		var end models.Point
+		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &end); err != nil {
+			return "", fmt.Errorf("ablation %s: %w", a.Name, err)
+		}
+		if end.Epoch != recipe.Epochs {
+			return "", fmt.Errorf("ablation %s: its curve ends after epoch %d of %d", a.Name, end.Epoch, recipe.Epochs)
+		}
+		percent := func(v float64) string {
+			e := record.Proportion(int(math.Round(v/100*float64(recipe.HeldOut))), recipe.HeldOut)
+			return fmt.Sprintf("%.1f [%.1f, %.1f]", e.Value, e.Lo, e.Hi)
+		}
+		rows = append(rows, []string{"`" + a.Name + "`", a.What, strconv.Itoa(end.Step), percent(end.HeldClean), percent(end.HeldPGD)})
+	}
+	return docblock.Table([]string{"ablation", "training", "steps", "clean", "PGD, 10 steps"}, rows), nil
 }
 
 // runsTable is the runs of a row at a scale with at least so many images: what says "scenario row scale images".

@@ -3,9 +3,11 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"strings"
@@ -278,10 +280,10 @@ func allRuns(dir string) ([]record.Run, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(dir); err != nil {
+	more, err := record.Load(dir)
+	if errors.Is(err, fs.ErrNotExist) {
 		return runs, nil
 	}
-	more, err := record.Load(dir)
 	at := map[string]int{}
 	for i, r := range runs {
 		at[r.Spec.Key()] = i

@@ -230,7 +230,7 @@ func (d *Download) once(ctx context.Context) error {
 		if err := d.write(buf[:n], want); err != nil {
 			return err
 		}
-		if err == io.EOF && (d.have == want || want == 0) { // all of a short file
+		if errors.Is(err, io.EOF) && (d.have == want || want == 0) { // all of a short file
 			return d.end(want)
 		}
 		if err != nil {
@@ -247,7 +247,7 @@ func (d *Download) once(ctx context.Context) error {
 			d.resumable = false
 			return unavailable("%s: gives more than the %s's %d bytes", d.URL, d.What, want)
 		}
-		if err == io.EOF && (d.have == want || want == 0) {
+		if errors.Is(err, io.EOF) && (d.have == want || want == 0) {
 			return d.end(want)
 		}
 		if err != nil {
@@ -289,7 +289,7 @@ func (d *Download) short(ctx context.Context, cause error, want int64) error {
 	if ctx.Err() != nil {
 		cause = context.Cause(ctx)
 	}
-	if cause == io.EOF {
+	if errors.Is(cause, io.EOF) {
 		cause = io.ErrUnexpectedEOF
 	}
 	next := "run the same command again to go on from there"

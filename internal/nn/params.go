@@ -105,8 +105,9 @@ func (p Param) Stored(v []float32) ([]float32, []int) {
 		r := make([]float32, len(v))
 		p.kernelIndex(func(a, b, y, x, from int) { r[(((h-1-y)*w+(w-1-x))*i+a)*o+b] = v[from] })
 		return r, []int{h, w, i, o}
+	default:
+		return v, p.Shape
 	}
-	return v, p.Shape
 }
 
 // Torch converts values from the store's layout to PyTorch's.
@@ -163,6 +164,7 @@ func (p Param) Init(s rng.Seed) []float32 {
 		for i := range v {
 			v[i] *= bound
 		}
+	default: // zero
 	}
 	return v
 }

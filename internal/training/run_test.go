@@ -1,7 +1,6 @@
 package training
 
 import (
-	"carsokit/internal/fetch"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"carsokit/internal/fetch"
 )
 
 type point struct {
