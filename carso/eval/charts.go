@@ -18,7 +18,7 @@ import (
 // TableBars draws columns of a table, a series each, over its rows whose ID begins with prefix and that hold a number of ours. What is published for a column
 // stands beside it.
 func TableBars(t paper.Table, title, prefix string, columns ...string) *charts.Bar {
-	var names []string
+	var names, scenarios []string
 	var series []plots.Series
 	for _, id := range columns {
 		series = append(series, plots.Series{Name: id})
@@ -39,7 +39,7 @@ func TableBars(t paper.Table, title, prefix string, columns ...string) *charts.B
 			continue
 		}
 		_, name, _ := strings.Cut(row.Title, ": ")
-		names = append(names, cmp.Or(name, row.Title))
+		names, scenarios = append(names, cmp.Or(name, row.Title)), append(scenarios, strings.SplitN(row.ID, "/", 2)[0])
 		for k, c := range cells {
 			ours, theirs := plots.Point{Y: math.NaN()}, plots.Point{Y: math.NaN()}
 			if c.Reason == "" {
@@ -50,6 +50,11 @@ func TableBars(t paper.Table, title, prefix string, columns ...string) *charts.B
 			}
 			series[k].Points = append(series[k].Points, ours)
 			published[k].Points = append(published[k].Points, theirs)
+		}
+	}
+	if len(slices.Compact(slices.Sorted(slices.Values(names)))) < len(names) { // rows that only the scenario tells apart
+		for i := range names {
+			names[i] = scenarios[i] + " – " + names[i]
 		}
 	}
 	names = shortest(names)
@@ -125,6 +130,17 @@ func FateBars(title string, names []string, runs []record.Run) *charts.Bar {
 		}
 	}
 	return plots.Stacked(title, "share of the images (%)", names, series)
+}
+
+// SurvivorBars draws an accounting: of the attacked images with each kind of first gradient, those that survived.
+func SurvivorBars(title string, a record.Accounting) *charts.Bar {
+	series := []plots.Series{{Name: "attacked"}, {Name: "survived"}}
+	for _, t := range []record.Tally{a.NaN, a.Zero, a.Usable} {
+		for k, n := range []int{t.Images, t.Survived} {
+			series[k].Points = append(series[k].Points, plots.Point{Y: float64(n)})
+		}
+	}
+	return plots.Bars(title, "", "images", []string{"NaN gradient", "zero gradient", "finite gradient"}, series)
 }
 
 // FateMosaic draws a square per image of a run, in the order of the test set, coloured by what became of it.

@@ -19,6 +19,24 @@ func (f Fate) String() string {
 	return [...]string{"survived, finite gradient", "survived, NaN gradient", "survived, zero gradient", "broken", "wrong before the attack"}[f]
 }
 
+// Survived says whether an attack left the image.
+func (f Fate) Survived() bool { return f == SurvivedFinite || f == SurvivedNaN || f == SurvivedZero }
+
+// Left counts the survivors of a run, and those of them that survive another run, too.
+func (r Run) Left(other Run) (survivors, left int) {
+	there := map[int]bool{}
+	for i, f := range other.Fates() {
+		there[other.Images[i].Index] = f.Survived()
+	}
+	for i, f := range r.Fates() {
+		if f.Survived() {
+			survivors++
+			left += bit(there[r.Images[i].Index])
+		}
+	}
+	return survivors, left
+}
+
 // Fates tells them for the run's images, by the attack's own count and the gradients of the first part that met the image: nearly always the first one, which leaves out those
 // that its own first pass has wrong.
 func (r Run) Fates() []Fate {

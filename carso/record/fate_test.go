@@ -32,6 +32,18 @@ func TestFates(t *testing.T) {
 	if got := r.Fates(); got[len(got)-1] != SurvivedZero {
 		t.Errorf("met by the second part only: %v", got[len(got)-1])
 	}
+	// Of the survivors 0 to 2 another attack leaves the second; the third it has not met.
+	for i := range r.Images {
+		r.Images[i].Index = i
+	}
+	other := Run{Images: []Image{
+		{Index: 1, Initial: true, Parts: part(Part{})},
+		{Index: 0, Initial: true, Parts: part(Part{}), Broken: "apgd-ce/peel"},
+		{Index: 3, Initial: true, Parts: part(Part{})},
+	}}
+	if survivors, left := r.Left(other); survivors != 4 || left != 1 {
+		t.Errorf("of %d survivors %d are left, want 1 of 4", survivors, left)
+	}
 	for _, f := range Fates() {
 		if f.String() == "" {
 			t.Errorf("fate %d has no name", f)
