@@ -31,6 +31,17 @@ func init() {
 // same as a picture for every other reader. Where ECharts is not installed it shows go-echarts' own page, which needs the
 // network, the numbers as text and what to do about it. Outside of a notebook it does nothing.
 func Show(c Chart) error {
+	return (&Live{}).Show(c)
+}
+
+// Live is one output of a notebook's cell that shows one chart after another in the same place, such as the curve of something that runs.
+type Live struct{ id string }
+
+// NewLive makes an output, which appears with the first chart.
+func NewLive() *Live { return &Live{id: "chart_" + gonbui.UniqueId()} }
+
+// Show is [Show], in place of the chart before.
+func (l *Live) Show(c Chart) error {
 	if !gonbui.IsNotebook {
 		return nil
 	}
@@ -39,7 +50,7 @@ func Show(c Chart) error {
 	if err != nil {
 		return err
 	}
-	return send(data, metadata)
+	return send(protocol.DisplayData{Data: data, Metadata: metadata, DisplayID: l.id})
 }
 
 // display makes the cell output of Show from the chart and the result of PNG.
@@ -78,8 +89,8 @@ func ShowImage(img image.Image, alt string) error {
 	if err := enc.Encode(&buf, img); err != nil {
 		return fmt.Errorf("encoding the picture %q: %w", alt, err)
 	}
-	return send(map[protocol.MIMEType]any{protocol.MIMEImagePNG: buf.Bytes(), protocol.MIMETextPlain: alt},
-		map[string]any{string(protocol.MIMEImagePNG): map[string]any{"alt": alt}})
+	return send(protocol.DisplayData{Data: map[protocol.MIMEType]any{protocol.MIMEImagePNG: buf.Bytes(), protocol.MIMETextPlain: alt},
+		Metadata: map[string]any{string(protocol.MIMEImagePNG): map[string]any{"alt": alt}}})
 }
 
 // ShowSVG displays a drawing of [RasterizeSVG]'s subset as the notebook cell's output: as it is, and as a picture for readers that show no SVG. Outside of a
@@ -92,8 +103,8 @@ func ShowSVG(svg, alt string) error {
 	if err != nil {
 		return err
 	}
-	return send(map[protocol.MIMEType]any{protocol.MIMEImageSVG: svg, protocol.MIMEImagePNG: png, protocol.MIMETextPlain: alt},
-		map[string]any{string(protocol.MIMEImagePNG): map[string]any{"width": Width, "alt": alt}})
+	return send(protocol.DisplayData{Data: map[protocol.MIMEType]any{protocol.MIMEImageSVG: svg, protocol.MIMEImagePNG: png, protocol.MIMETextPlain: alt},
+		Metadata: map[string]any{string(protocol.MIMEImagePNG): map[string]any{"width": Width, "alt": alt}}})
 }
 
 // ShowTable displays a table as the notebook cell's output, as HTML, Markdown and text. Columns of numbers are aligned to
@@ -106,7 +117,7 @@ func ShowTable(header []string, rows [][]string) error {
 	for kind, text := range TableForms(header, rows) {
 		data[protocol.MIMEType(kind)] = text
 	}
-	return send(data, nil)
+	return send(protocol.DisplayData{Data: data})
 }
 
 // TableForms are the texts that [ShowTable] displays, by MIME type.
@@ -116,8 +127,8 @@ func TableForms(header []string, rows [][]string) map[string]string {
 }
 
 // send hands one output to the notebook and waits until it is there.
-func send(data map[protocol.MIMEType]any, metadata map[string]any) error {
-	gonbui.SendData(&protocol.DisplayData{Data: data, Metadata: metadata})
+func send(output protocol.DisplayData) error {
+	gonbui.SendData(&output)
 	gonbui.Sync()
 	if err := gonbui.Error(); err != nil {
 		return fmt.Errorf("sending to the notebook: %w", err)
