@@ -1,6 +1,7 @@
 package carso
 
 import (
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"carsokit/models"
 
 	"github.com/gomlx/compute"
+	"github.com/gomlx/gomlx/core/tensors"
 	"github.com/gomlx/gomlx/ml/model"
 )
 
@@ -95,6 +97,17 @@ func TestStart(t *testing.T) {
 			t.Errorf("want %q, got %v", want, err)
 		}
 	}
+	// Weights that are no numbers give losses that are none: the run ends there, and says at which step and which weights.
+	path := "/decoder/0.1.bias"
+	sick := value(t, second, path)
+	sick[0] = float32(math.NaN())
+	if err := second.Store.GetVariable(path).SetValue(tensors.FromFlatDataAndDimensions(sick, len(sick))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := second.Advance(t.Context()); err == nil || !strings.Contains(err.Error(), "training step 1: the loss is NaN") || !strings.Contains(err.Error(), "variables are not finite, /") {
+		t.Errorf("a weight that is NaN: %v", err)
+	}
+
 	// Another purifier under the same name: the run that started elsewhere does not go on with it.
 	advance(t, first, 4)
 	export(t, first, files, "p")

@@ -313,7 +313,7 @@ func (t *Trainer) update(x, attacked []float32, y []int32, noise []float32, l *L
 		*dst = float64(tensors.ToScalar[float32](out[i])) / float64(b)
 		out[i].MustFinalizeAll()
 		if math.IsNaN(*dst) || math.IsInf(*dst, 0) {
-			return fmt.Errorf("the %s is %g at learning rate %g and beta %g", [...]string{"loss", "reconstruction term", "KL term", "class loss"}[i], *dst, l.LR, l.Beta)
+			return fmt.Errorf("the %s is %g at learning rate %g and beta %g, and %s", [...]string{"loss", "reconstruction term", "KL term", "class loss"}[i], *dst, l.LR, l.Beta, models.NotFinite(t.Store))
 		}
 	}
 	return nil

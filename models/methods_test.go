@@ -2,6 +2,7 @@ package models
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -230,4 +231,26 @@ func TestBestIsRobust(t *testing.T) {
 			curve = append(curve, p)
 		}
 	}
+}
+
+// TestDiverging: a training whose loss is no number stops there, and says at which step and which variables are none, either.
+func TestDiverging(t *testing.T) {
+	r := toyRecipe()
+	r.PeakLR = 1e30
+	tr := toyTrainer(t, r, nil, "")
+	for tr.Step() < tr.Total() {
+		step := tr.Step()
+		if _, _, err := tr.Advance(t.Context()); err != nil {
+			for _, want := range []string{fmt.Sprintf("step %d", step), "variables are not finite, /", "lower peak_lr"} {
+				if !strings.Contains(err.Error(), want) {
+					t.Errorf("%v: want %q", err, want)
+				}
+			}
+			if tr.Step() != step {
+				t.Errorf("the step counts as done")
+			}
+			return
+		}
+	}
+	t.Error("no step failed at a learning rate of 1e30")
 }

@@ -371,7 +371,7 @@ func (t *Trainer) Advance(ctx context.Context) (loss, correct float64, err error
 		v.MustFinalizeAll()
 	}
 	if math.IsNaN(loss) || math.IsInf(loss, 0) {
-		return loss, correct, fmt.Errorf("training step %d: the loss is %g; start again with a lower peak_lr than %g", t.step, loss, t.Recipe.PeakLR)
+		return loss, correct, fmt.Errorf("training step %d: the loss is %g, and %s; start again with a lower peak_lr than %g", t.step, loss, NotFinite(t.Store), t.Recipe.PeakLR)
 	}
 	t.step++
 	return loss, correct, nil

@@ -90,6 +90,24 @@ func Variables(st *model.Store) ([]checkpoints.Tensor, error) {
 	return ts, nil
 }
 
+// NotFinite names the variables of a store that hold a NaN or an infinity, for the error of a training that went astray: the first one of them and how many there are.
+func NotFinite(st *model.Store) string {
+	ts, err := Variables(st)
+	if err != nil {
+		return err.Error()
+	}
+	var bad []string
+	for _, t := range ts {
+		if v, err := t.Float32s(); err != nil || slices.ContainsFunc(v, func(x float32) bool { return x-x != 0 }) {
+			bad = append(bad, t.Name)
+		}
+	}
+	if len(bad) == 0 {
+		return fmt.Sprintf("all %d variables are finite still", len(ts))
+	}
+	return fmt.Sprintf("%d of %d variables are not finite, %s for one", len(bad), len(ts), slices.Min(bad))
+}
+
 // SetVariables puts saved values into the existing variables of a store, which must be exactly those saved.
 func SetVariables(st *model.Store, ts []checkpoints.Tensor) error {
 	want := 0
