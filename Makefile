@@ -50,7 +50,7 @@ parity: ## compare with the values of the reference implementation (CARSO_GOLDEN
 	  END { printf "%d passed, %d failed\n", n - bad, bad; if (!n) { print "no fixture was found: set CARSO_GOLDEN to their folder"; exit 1 } if (bad) exit 1 }'
 
 verify-numbers: ## recompute every table of documents and notebooks from the committed records
-	@GOMLX_BACKEND=go GOMLX_NO_AUTO_INSTALL=1 go test -count=1 -run 'Number|Stray|Reports|Costs' ./cmd/carso
+	@GOMLX_BACKEND=go GOMLX_NO_AUTO_INSTALL=1 go test -count=1 -run 'Number|Stray|Reports|Costs|Counts|Pictures|Document' ./cmd/carso ./internal/bench
 	@echo "every table of records in the documents and in the notebooks' outputs is what the committed records say"
 
 soak: ## kill an evaluation 200 times and a training 50 times: the same records, table and weights, at most one chunk lost each time; memory at 100 random settings of an attack

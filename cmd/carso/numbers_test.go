@@ -163,6 +163,10 @@ func TestNumbersInNotebooks(t *testing.T) {
 						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
 					}
 					compared += n
+					if n, err = compareAblation(chart); err != nil {
+						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
+					}
+					compared += n
 					if n, err = compareFates(runs, chart); err != nil {
 						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
 					}
@@ -479,6 +483,44 @@ func compareFates(runs []record.Run, raw json.RawMessage) (compared int, err err
 				compared++
 			}
 		}
+	}
+	return compared, nil
+}
+
+// compareAblation checks the chart of the classifier's short trainings against the ends of their curves: it has every one of them.
+func compareAblation(raw json.RawMessage) (compared int, err error) {
+	var chart named
+	if err := json.Unmarshal(raw, &chart); err != nil || !strings.Contains(string(chart.Title.Text), "short trainings") {
+		return 0, err
+	}
+	all, err := ablationEnds()
+	if err != nil {
+		return 0, err
+	}
+	want := map[string]bool{}
+	for _, a := range all {
+		if a.steps > 0 {
+			for _, e := range []record.Estimate{a.clean, a.pgd} {
+				want[fmt.Sprintf("%s: %.4g [%.4g, %.4g]", a.Name, e.Value, e.Lo, e.Hi)] = true
+				compared++
+			}
+		}
+	}
+	found := 0
+	for _, s := range chart.Series {
+		for _, d := range s.Data {
+			var point struct {
+				Name string `json:"name"`
+			}
+			if d[0] == '{' && json.Unmarshal(d, &point) == nil && interval.MatchString(point.Name) {
+				if found++; !want[point.Name] {
+					return 0, fmt.Errorf("%q of %s is no end of a curve", point.Name, s.Name)
+				}
+			}
+		}
+	}
+	if found != compared {
+		return 0, fmt.Errorf("the chart of short trainings has %d bars, their curves %d", found, compared)
 	}
 	return compared, nil
 }

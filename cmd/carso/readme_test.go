@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
 	"carsokit/internal/docblock"
+	"carsokit/internal/training"
 	"carsokit/models"
 )
 
@@ -92,36 +92,59 @@ func TestNumbersInDocuments(t *testing.T) {
 	}
 }
 
-// ablationTable is how the trainings of the classifier's ablation ended, on the held-out training images: what says "classifier ablation".
+// ablated is how a training of the classifier's ablation ended, on the held-out training images.
+type ablated struct {
+	models.Ablation
+	steps      int // 0: it has no curve yet
+	clean, pgd record.Estimate
+}
+
+// ablationEnds reads the ends of the curves that ship.
+func ablationEnds() ([]ablated, error) {
+	var all []ablated
+	for _, a := range models.Ablations() {
+		recipe, err := a.Recipe()
+		if err != nil {
+			return nil, err
+		}
+		points, err := training.ReadCurve[models.Point](filepath.Join("..", "..", "checkpoints", "shipped", "ablation_"+a.Name+".curve.jsonl"))
+		if err != nil {
+			return nil, err
+		}
+		if len(points) == 0 {
+			all = append(all, ablated{Ablation: a})
+			continue
+		}
+		end := points[len(points)-1]
+		if end.Epoch != recipe.Epochs {
+			return nil, fmt.Errorf("ablation %s: its curve ends after epoch %d of %d", a.Name, end.Epoch, recipe.Epochs)
+		}
+		share := func(percent float64) record.Estimate {
+			return record.Proportion(int(math.Round(percent/100*float64(recipe.HeldOut))), recipe.HeldOut)
+		}
+		all = append(all, ablated{a, end.Step, share(end.HeldClean), share(end.HeldPGD)})
+	}
+	return all, nil
+}
+
+// ablationTable has a row for each of them: what says "classifier ablation".
 func ablationTable(what string) (string, error) {
 	if what != "classifier ablation" {
 		return "", errors.New(`there is only "classifier ablation"`)
 	}
+	all, err := ablationEnds()
 	var rows [][]string
-	for _, a := range models.Ablations() {
-		recipe, err := a.Recipe()
-		if err != nil {
-			return "", err
+	for _, a := range all {
+		row := []string{"`" + a.Name + "`", a.What, "–", "–", "–"}
+		if a.steps > 0 {
+			for k, e := range []record.Estimate{a.clean, a.pgd} {
+				row[3+k] = fmt.Sprintf("%.1f [%.1f, %.1f]", e.Value, e.Lo, e.Hi)
+			}
+			row[2] = strconv.Itoa(a.steps)
 		}
-		text, err := os.ReadFile(filepath.Join("..", "..", "checkpoints", "shipped", "ablation_"+a.Name+".curve.jsonl"))
-		if err != nil {
-			return "", err
-		}
-		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-		var end models.Point
-		if err := json.Unmarshal([]byte(lines[len(lines)-1]), &end); err != nil {
-			return "", fmt.Errorf("ablation %s: %w", a.Name, err)
-		}
-		if end.Epoch != recipe.Epochs {
-			return "", fmt.Errorf("ablation %s: its curve ends after epoch %d of %d", a.Name, end.Epoch, recipe.Epochs)
-		}
-		percent := func(v float64) string {
-			e := record.Proportion(int(math.Round(v/100*float64(recipe.HeldOut))), recipe.HeldOut)
-			return fmt.Sprintf("%.1f [%.1f, %.1f]", e.Value, e.Lo, e.Hi)
-		}
-		rows = append(rows, []string{"`" + a.Name + "`", a.What, strconv.Itoa(end.Step), percent(end.HeldClean), percent(end.HeldPGD)})
+		rows = append(rows, row)
 	}
-	return docblock.Table([]string{"ablation", "training", "steps", "clean", "PGD, 10 steps"}, rows), nil
+	return docblock.Table([]string{"ablation", "training", "steps", "clean", "PGD, 10 steps"}, rows), err
 }
 
 // runsTable is the runs of a row at a scale with at least so many images: what says "scenario row scale images".
