@@ -66,6 +66,16 @@ func TestOwnTrainings(t *testing.T) {
 			}
 			taps = append(taps, r.Config.Taps...)
 			r.Config.Taps = nil
+		case name == "free":
+			if r.FreeBits <= 0 {
+				t.Errorf("free: %s", describe(r))
+			}
+			r.FreeBits = 0
+		case name == "cond16", strings.HasPrefix(name, "latent"):
+			if r.Config.Cond == short.Config.Cond == (r.Config.Latent == short.Config.Latent) {
+				t.Errorf("%s: condition of %d, %d latent dimensions", name, r.Config.Cond, r.Config.Latent)
+			}
+			r.Config.Cond, r.Config.Latent = short.Config.Cond, short.Config.Latent
 		case name == "e2e", name == "residual", name == "e2e_long", name == "maps", name == "maps_end", name == "bis_e2e":
 			continue
 		}

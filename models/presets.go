@@ -70,6 +70,7 @@ func Ablations() []Ablation {
 		{"rate", "twice the learning rate", func(r *Recipe) { r.PeakLR *= 2 }},
 		{"pgd", "1 epoch of PGD of 5 steps", func(r *Recipe) { r.Steps, r.StepSize = 5, r.Eps/2; r.once() }},
 		{"trades", "1 epoch of TRADES with beta 6 and 4 steps", func(r *Recipe) { r.Steps, r.StepSize, r.TRADES = 4, r.Eps/2, 6; r.once() }},
+		{"wide", "twice the width after a stride of 2 in the first convolution", func(r *Recipe) { r.Net.Width, r.Net.Stride = 2*r.Net.Width, 2 }},
 		{"narrow", "10 epochs of half the width", func(r *Recipe) { r.Net.Width, r.Epochs, r.EMA = r.Net.Width/2, 10, 0.999 }},
 	}
 }

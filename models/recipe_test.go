@@ -177,7 +177,7 @@ func TestAblations(t *testing.T) {
 			same.PeakLR = short.PeakLR
 		case "pgd", "trades":
 			same.Steps, same.StepSize, same.TRADES, same.Epochs, same.EMA = short.Steps, short.StepSize, short.TRADES, short.Epochs, short.EMA
-		case "narrow":
+		case "narrow", "wide":
 			same.Net, same.Epochs, same.EMA = short.Net, short.Epochs, short.EMA
 		}
 		if !reflect.DeepEqual(same, short) {

@@ -84,6 +84,10 @@ var trainings = []struct{ suffix, what, takes string }{
 	{"group0", "the same with the representations of the first group", shortTakes},
 	{"group1", "the same with the representations of the second group", shortTakes},
 	{"group2", "the same with the representations of the third group", shortTakes},
+	{"free", "the same with a quarter of a nat of each latent dimension for nothing", shortTakes},
+	{"cond16", "the same with a condition of 16 numbers", shortTakes},
+	{"latent8", "the same with 8 latent dimensions", shortTakes},
+	{"latent128", "the same with 128 latent dimensions", shortTakes},
 }
 
 const shortTakes = "under ten minutes"
