@@ -89,7 +89,10 @@ func TableCurves(t paper.Table, column string) []plots.Series {
 		if len(parts) != 3 || err != nil {
 			continue
 		}
-		name := column + " of " + parts[1]
+		name := parts[1] // an attack by itself
+		if rowColours[name] != "" {
+			name = column + " of " + name
+		}
 		if len(series) == 0 || series[len(series)-1].Name != name {
 			series = append(series, plots.Series{Name: name, Color: rowColours[parts[1]]})
 		}

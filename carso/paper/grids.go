@@ -2,6 +2,7 @@ package paper
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"carsokit/carso/record"
@@ -66,12 +67,29 @@ func grids() []grid {
 		}, defended...), attacked()},
 		{"ablation-eot", "CARSO over the gradient draws per step of the attacks, l_inf 8/255", ablation("eot", []float64{1, 2, 4, 10, 20, 40}, func(q *record.Query, n float64) { q.EoT = int(n) }, defended...), attacked()[1:]},
 		{"ablation-steps", "CARSO and its classifier over the steps of the attacks, l_inf 8/255", ablation("steps", []float64{5, 10, 20, 40, 100, 200}, func(q *record.Query, n float64) { q.Steps = int(n) }, attackedRows...), attacked()[1:]},
-		{"ablation-eps", "CARSO and its classifier over the bound", ablation("eps", []float64{1, 2, 4, 8, 12, 16, 32, 64, 128}, func(q *record.Query, n float64) {
-			if n != 8 {
-				q.Eps = n / 255
-			}
-		}, attackedRows...), attacked()[1:]},
+		{"ablation-eps", "CARSO and its classifier over the bound", slices.Concat(ablation("eps", bounds, setBound, attackedRows...), alone("peel-stable", ablation("eps", bounds, setBound, "carso-adaptive"))),
+			attacked()[1:]},
 	}
+}
+
+// bounds are those of the curve over the bound, in 1/255.
+var bounds = []float64{1, 2, 4, 8, 12, 16, 32, 64, 128}
+
+func setBound(q *record.Query, n float64) {
+	if n != 8 {
+		q.Eps = n / 255
+	}
+}
+
+// alone makes lines of the row carso-adaptive those of one of its attacks, which is then in the place of rand.
+func alone(attack string, lines []line) []line {
+	for i := range lines {
+		l := &lines[i]
+		l.of.Column = attack
+		l.ID = strings.Replace(l.ID, l.of.Row, attack, 1)
+		l.Title = strings.Replace(l.Title, titleOf(l.of.Row), "CARSO, APGD-CE on "+attack+" alone", 1)
+	}
+	return lines
 }
 
 // attacked are the columns of a run of AutoAttack rand, behind clean accuracy.

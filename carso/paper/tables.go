@@ -321,6 +321,8 @@ func protocolOf(row string) protocol {
 func Score(row, column string) (name string, s record.Score) {
 	name = protocolOf(row).definition
 	switch {
+	case row == "carso-adaptive":
+		name = protocolOf("carso-honest").definition // whose decisions it attacks
 	case column == "clean":
 		name = "clean"
 	case column == "pgd-eot" && name == "fresh":
@@ -347,7 +349,7 @@ type measure struct {
 // line is a declared row: the evaluations of its cells differ in their column alone.
 type line struct {
 	Head
-	of record.Query // without column and scale; empty settings are the defaults of row and scale
+	of record.Query // without scale, and without column but where all cells are of one; empty settings are the defaults of row and scale
 }
 
 // main: one row per scenario and protocol.
@@ -372,7 +374,7 @@ func (b *builder) grid(lines []line, measures []measure) {
 		var cells []Cell
 		for _, m := range measures {
 			of := l.of
-			of.Column = m.column
+			of.Column = cmp.Or(of.Column, m.column)
 			c := b.cell(of, m.ID)
 			c.Unit = unit(m.ID)
 			c.Published = publishedOf(l.of, m.ID)
@@ -438,6 +440,8 @@ func inapplicable(q record.Query, what string) (why string, no bool) {
 	switch {
 	case isGain(what) && !strings.HasPrefix(q.Row, "carso-"):
 		return "not applicable: a gain is CARSO's", true
+	case isGain(what) && q.Row == "carso-adaptive":
+		return "not applicable: a gain is a whole protocol's", true
 	case q.Column == "strict" && q.Row == "carso-paper":
 		return "not applicable: strict is of the honest protocol", true
 	case what == "gain-best-at" || what == "gain-best-purifier":
