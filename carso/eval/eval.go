@@ -26,7 +26,7 @@ type System struct {
 	Weights []record.Weight
 }
 
-// Job is one evaluation. Spec names it; Data, Attack, Eps and Weights of the spec are filled in by NewSpec.
+// Job is one evaluation. Spec names it; Data, Attack, Eps and Weights of the spec are filled in by NewJob.
 type Job struct {
 	Spec     record.Spec
 	Protocol Protocol

@@ -712,3 +712,26 @@ func TestMedium(t *testing.T) {
 		}
 	}
 }
+
+// TestOtherWeights: a table says where one of its runs has other weights under a name than the runs before, and not where all agree.
+func TestOtherWeights(t *testing.T) {
+	rs := runs()
+	for i := range rs {
+		rs[i].Spec.Weights = []record.Weight{{Role: "classifier", File: "net.safetensors", SHA256: "a"}}
+	}
+	other := func(table Table) (n int) {
+		for _, note := range table.Notes {
+			if strings.Contains(note, "other weights under the name net.safetensors") && strings.Contains(note, "-records") {
+				n++
+			}
+		}
+		return n
+	}
+	if n := other(build(t, "main", rs)); n != 0 {
+		t.Errorf("%d notes on weights that are the same", n)
+	}
+	rs[len(rs)-1].Spec.Weights[0].SHA256 = "b"
+	if n := other(build(t, "main", rs)); n != 1 {
+		t.Errorf("%d notes on one run of other weights", n)
+	}
+}

@@ -21,7 +21,7 @@ type Table struct {
 	ID, Title, Scale string
 	Rows, Columns    []Head
 	Cells            [][]Cell // [row][column]
-	Notes            []string // on the records used: unfinished, torn
+	Notes            []string // on the records used: unfinished, torn, of weights that do not belong together
 	// Missing are the evaluations that would fill empty cells, in the order of the rows. Of their settings, empty ones are the defaults of row and scale.
 	Missing []record.Query
 	// Blocked are those that would, too, if their weights were there.
@@ -126,6 +126,7 @@ func filled(id, scale string, runs []record.Run) (*builder, error) {
 		if e.ID == id {
 			b := &builder{runs: runs, scale: s, Table: Table{ID: id, Title: e.Title, Scale: scale}}
 			e.build(b)
+			b.noteWeights()
 			return b, nil
 		}
 		ids = append(ids, e.ID)
@@ -279,6 +280,20 @@ func (b *builder) has(q record.Query) bool {
 	q.Scale = b.scale.Name
 	_, err := b.best(q)
 	return err == nil
+}
+
+// noteWeights says where runs of a table have other weights under the same name, as after a training of one's own.
+func (b *builder) noteWeights() {
+	first := map[string]record.Weight{}
+	for _, r := range b.used {
+		for _, w := range r.Spec.Weights {
+			if f, seen := first[w.File]; !seen {
+				first[w.File] = w
+			} else if f.SHA256 != w.SHA256 {
+				b.note("%s is of other weights under the name %s than the records before: keep those of different weights in different folders (-records)", r.File, w.File)
+			}
+		}
+	}
 }
 
 func (b *builder) note(format string, args ...any) {

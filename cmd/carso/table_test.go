@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -223,13 +224,16 @@ func TestAllRunsOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	name := committed[0].Spec.FileName() + ".gz"
-	raw, err := os.ReadFile(filepath.Join("..", "..", "carso", "paper", "records", name))
+	dir := t.TempDir()
+	store, err := record.Open(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, name), raw, 0o666); err != nil {
+	w, err := store.Writer(committed[0].Spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.Append(committed[0].Images), w.Close()); err != nil {
 		t.Fatal(err)
 	}
 	runs, err := allRuns(dir)
