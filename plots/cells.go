@@ -24,6 +24,12 @@ func Stacked(title, yName string, categories []string, series []Series) *charts.
 		c.MultiSeries[i].BarGap = ""
 		// White edges part neighbours in black and white, too.
 		c.MultiSeries[i].ItemStyle = &opts.ItemStyle{Color: plain[i].colour(i), BorderColor: "#fff", BorderWidth: 1}
+		data := c.MultiSeries[i].Data.([]opts.BarData)
+		for k := range data {
+			if data[k].Value == 0.0 { // whose edges alone would cut into the axis
+				data[k].ItemStyle = &opts.ItemStyle{BorderColor: "transparent"}
+			}
+		}
 	}
 	return c
 }
