@@ -25,6 +25,8 @@ type Scenario struct {
 	Unpublished bool
 	// Own names the training of the purifier where it is this kit's own and not the paper's, as e2e.
 	Own string
+	// Wide says that the small classifier is models.WRN.Widened.
+	Wide bool
 }
 
 // ownTraining is a way to train the purifier that the paper does not have.
@@ -109,7 +111,7 @@ func ownTrainings() []ownTraining {
 const ScalePaper = "paper"
 
 // Scenarios lists those of the small scales, whose weights this kit trains: an Opener says which of them ship. bis and quinquies share a purifier trained around the plain
-// classifier; in quater and quinquies the other classifier decides. The last ones are no settings of the paper: other purifiers for the classifier of a.
+// classifier; in quater and quinquies the other classifier decides; ter has another adversarially trained one. The last ones are no settings of the paper: other purifiers for the classifier of a.
 func Scenarios() []Scenario {
 	var all []Scenario
 	for _, d := range []struct {
@@ -128,6 +130,10 @@ func Scenarios() []Scenario {
 			all = append(all, bis, quater, quinquies)
 		}
 		if d.id == "a" {
+			ter := s
+			ter.ID, ter.Wide, ter.Stem = "a_ter", true, "wrn_10_4_"+d.stem+"_ter"
+			ter.Classifier = ter.Stem + ".safetensors"
+			all = append(all, ter)
 			for _, o := range ownTrainings() {
 				own := s
 				own.ID, own.Stem, own.Own = d.id+"_"+o.name, stem+"_"+o.name, o.name
@@ -363,9 +369,21 @@ func SmallRecipe(dataset, scale string, base models.WRN) (Recipe, error) {
 	return r, nil
 }
 
+// ClassifierRecipe is how the scenario's classifier, or the plain one beside it, is trained at a scale below the paper's.
+func (s Scenario) ClassifierRecipe(scale string, plain bool) (models.Recipe, error) {
+	r, err := models.SmallRecipe(s.Dataset, scale, plain)
+	if s.Wide && !plain {
+		r.Net = r.Net.Widened()
+	}
+	return r, err
+}
+
 // SmallRecipe is how the scenario's purifier is trained at a scale below the paper's.
 func (s Scenario) SmallRecipe(scale string, base models.WRN) (Recipe, error) {
 	r, err := SmallRecipe(s.Dataset, scale, base)
+	if s.Wide { // of whose smallest maps the compressors leave nothing
+		r.Config.Taps = lastConvolutions(r.Config)
+	}
 	if err != nil || s.Own == "" {
 		return r, err
 	}

@@ -52,6 +52,13 @@ func SmallRecipe(dataset, scale string, plain bool) (Recipe, error) {
 	return r, nil
 }
 
+// Widened is a network of twice the width and a stride of 2 in its first convolution: nearly the same operations, four times the parameters. Robustness to attacks takes
+// capacity before resolution: by the ablation "wide" it is the better network to train for the same time.
+func (w WRN) Widened() WRN {
+	w.Width, w.Stride = 2*w.Width, 2
+	return w
+}
+
 // Ablation is the small recipe of CIFAR-10 in less than a quarter of its time, with one thing changed. All cost about what the first does, counted in passes with gradient over
 // the training split times the network's operations, so that their curves tell what the time is best spent on.
 type Ablation struct {
@@ -70,7 +77,7 @@ func Ablations() []Ablation {
 		{"rate", "twice the learning rate", func(r *Recipe) { r.PeakLR *= 2 }},
 		{"pgd", "1 epoch of PGD of 5 steps", func(r *Recipe) { r.Steps, r.StepSize = 5, r.Eps/2; r.once() }},
 		{"trades", "1 epoch of TRADES with beta 6 and 4 steps", func(r *Recipe) { r.Steps, r.StepSize, r.TRADES = 4, r.Eps/2, 6; r.once() }},
-		{"wide", "twice the width after a stride of 2 in the first convolution", func(r *Recipe) { r.Net.Width, r.Net.Stride = 2*r.Net.Width, 2 }},
+		{"wide", "twice the width after a stride of 2 in the first convolution", func(r *Recipe) { r.Net = r.Net.Widened() }},
 		{"narrow", "10 epochs of half the width", func(r *Recipe) { r.Net.Width, r.Epochs, r.EMA = r.Net.Width/2, 10, 0.999 }},
 	}
 }

@@ -94,7 +94,7 @@ func classifierRecipe(f trainFlags, s carso.Scenario) (models.Recipe, error) {
 		return models.Recipe{}, fmt.Errorf("scenario %s: its classifier is the plain one, which -plain trains", s.ID)
 	}
 	if f.scale != carso.ScalePaper {
-		return models.SmallRecipe(s.Dataset, f.scale, f.plain)
+		return s.ClassifierRecipe(f.scale, f.plain)
 	}
 	if !f.plain || s.Plain == "" {
 		return models.Recipe{}, fmt.Errorf("scenario %s at scale paper: its adversarially trained classifier is others' (carso checkpoint get), and recipes are known for -plain in a and b only", s.ID)
