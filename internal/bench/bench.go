@@ -40,6 +40,8 @@ func Cases() []Case {
 		{"carso-forward", "one pass of CARSO, N = 8", 8},
 		{"carso-apgd", "one step of APGD-CE on CARSO, N = 8, 20 draws, and its start", 4},
 		{"purifier-step", "one training step of the purifier, without adversaries", 64},
+		{"purifier-attacked-step", "the same, half of its images attacked by one or five steps on the classifier", 64},
+		{"plain-step", "one step of plain training of the classifier", 64},
 		{"adversarial-step", "one step of fast adversarial training of the classifier", 64},
 	}
 }
@@ -52,7 +54,7 @@ func (n Net) String() string { return fmt.Sprintf("WRN-%d-%d", n.Depth, n.Width)
 // flops are the operations of a case on CIFAR-10 images, see models.Work; 0 where the table does not say. A pass back to the input costs
 // what a pass forwards costs, one to input and kernels two.
 func (n Net) flops(name string, batch int) float64 {
-	passes := map[string]float64{"forward": 1, "pgd-step": 2, "adversarial-step": 5}[name]
+	passes := map[string]float64{"forward": 1, "pgd-step": 2, "plain-step": 3, "adversarial-step": 5}[name]
 	return passes * float64(models.CIFAR10WRN(n.Depth, n.Width).Work().FLOPs) * float64(batch)
 }
 

@@ -33,7 +33,9 @@ type Kit struct {
 // networks are what is benchmarked at one size.
 type networks struct {
 	classifier *models.Trainer
+	plain      *models.Trainer
 	purifier   *carso.Trainer
+	attacked   *carso.Trainer          // a purifier that is trained with adversaries
 	alone      map[int]*attacks.Oracle // by batch
 	whole      map[int]*attacks.Oracle
 	f          attacks.Classifier
@@ -67,6 +69,11 @@ func (k *Kit) at(net Net, batch int) (*networks, error) {
 	if n.classifier, err = models.NewTrainer(k.be, recipe, k.set, nil, dir); err != nil {
 		return nil, err
 	}
+	plain := recipe
+	plain.Steps, plain.StepSize = 0, 0
+	if n.plain, err = models.NewTrainer(k.be, plain, k.set, nil, dir); err != nil {
+		return nil, err
+	}
 	// The purifier and the attacks want the classifier as a file.
 	var ts []checkpoints.Tensor
 	for _, p := range recipe.Net.Params() {
@@ -85,7 +92,11 @@ func (k *Kit) at(net Net, batch int) (*networks, error) {
 	if err != nil {
 		return nil, err
 	}
-	pr.Batch, pr.HeldOut, pr.Fraction = batch, 100, 0
+	pr.Batch, pr.HeldOut = batch, 100
+	if n.attacked, err = carso.NewTrainer(k.be, pr, k.set, base, nil, dir); err != nil {
+		return nil, err
+	}
+	pr.Fraction = 0
 	if n.purifier, err = carso.NewTrainer(k.be, pr, k.set, base, nil, dir); err != nil {
 		return nil, err
 	}
@@ -117,6 +128,12 @@ func (k *Kit) Run(ctx context.Context, name string, net Net, batch int) error {
 	switch name {
 	case "purifier-step":
 		_, err := n.purifier.Advance(ctx)
+		return err
+	case "purifier-attacked-step":
+		_, err := n.attacked.Advance(ctx)
+		return err
+	case "plain-step":
+		_, _, err := n.plain.Advance(ctx)
 		return err
 	case "adversarial-step":
 		_, _, err := n.classifier.Advance(ctx)

@@ -227,6 +227,26 @@ class Bench:
         self.run_train_p(self.x).backward()
         self.radam.step()
 
+    def purifier_attacked_step(self):
+        """Four adversaries at two bounds, an eighth of the batch each: one step, or five from a random start."""
+        atom, x = self.batch // 8, self.x.clone()
+        for k, (eps, steps) in enumerate(((EPS / 2, 1), (EPS, 1), (EPS / 2, 5), (EPS, 5))):
+            part = slice(self.batch - (k + 1) * atom, self.batch - k * atom)
+            clean, y = self.x[part], self.y[part]
+            adv = clean if steps == 1 else (clean + eps * (2 * torch.rand_like(clean) - 1)).clamp(0, 1)
+            for _ in range(steps):
+                g, _, _ = ce_gradient(self.run_f, adv, y)
+                adv = torch.min(torch.max(adv + (eps if steps == 1 else 0.03) * g.sign(), clean - eps), clean + eps).clamp(0, 1)
+            x[part] = adv
+        self.radam.zero_grad()
+        self.run_train_p(x).backward()
+        self.radam.step()
+
+    def plain_step(self):
+        self.sgd.zero_grad()
+        F.cross_entropy(self.run_train_f(self.x), self.y).backward()
+        self.sgd.step()
+
     def adversarial_step(self):
         start = (self.x + EPS * (2 * torch.rand_like(self.x) - 1)).clamp(0, 1).requires_grad_()
         g = torch.autograd.grad(F.cross_entropy(self.run_train_f(start), self.y), start)[0]
