@@ -64,7 +64,7 @@ func Variants() []Scenario {
 				}
 			}
 			if id == "a_ter" {
-				n.Missing = "no weights: carso train classifier -scenario a_ter and, around it, carso train purifier -scenario a_ter make them, three quarters of an hour and half an hour on two cores; export them with -out and evaluate with -weights"
+				n.Missing = "no weights: carso train classifier -scenario a_ter and, around it, carso train purifier -scenario a_ter make them, the first in an hour on two cores; export them with -out and evaluate with -weights"
 			}
 			all = append(all, n)
 		}

@@ -272,7 +272,7 @@ func verifyCommand(ctx context.Context, fs *flag.FlagSet, args []string) error {
 		return err
 	}
 	if fs.NArg() == 0 {
-		return errors.New("usage: carso checkpoint verify [flags] FILE")
+		return errors.New("usage: carso checkpoint verify [flags] FILE, or several")
 	}
 	bad := 0
 	for _, path := range fs.Args() {
