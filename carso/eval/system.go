@@ -2,7 +2,6 @@ package eval
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -14,7 +13,6 @@ import (
 	"carsokit/carso/record"
 	"carsokit/checkpoints"
 	"carsokit/data"
-	"carsokit/internal/xlaenv"
 
 	"github.com/gomlx/compute"
 	"github.com/gomlx/gomlx/ml/model"
@@ -95,22 +93,11 @@ func NewJob(be compute.Backend, q Question, set *data.Set) (Job, error) {
 		return Job{}, err
 	}
 	j := Job{Protocol: p, System: sys, Set: set, Images: q.Images}
-	j.Spec = record.Spec{Schema: record.Schema, Scenario: q.Scenario, Row: q.Row, Column: q.Column, Scale: q.Scale,
-		Data: record.Data{Name: set.Name, Split: set.Split, Digest: set.Digest}, Weights: sys.Weights, Eps: q.Eps, Draws: scale.Draws, Seed: q.Seed,
-		Versions: map[string]string{"kit": Kit, "gomlx": GoMLX, "backend": xlaenv.Describe(be)}, Index: q.Index}
+	j.Spec = record.Spec{Scenario: q.Scenario, Row: q.Row, Column: q.Column, Scale: q.Scale, Eps: q.Eps, Draws: scale.Draws, Seed: q.Seed, Index: q.Index}
 	if q.Column == "clean" && q.Decides != "" && p.Decides != Classifier {
 		sys.Defence["decides"] = q.Decides // attacked columns say it in their attack
 	}
-	if j.Spec.Defence, err = json.Marshal(sys.Defence); err != nil {
-		return Job{}, fmt.Errorf("describing the defence: %w", err)
-	}
-	j.Spec.Attack = json.RawMessage("null")
-	if len(p.Stages) > 0 {
-		if j.Spec.Attack, err = json.Marshal(p); err != nil {
-			return Job{}, fmt.Errorf("describing the attack: %w", err)
-		}
-	}
-	return j, nil
+	return j, j.describe(be)
 }
 
 // protocol is that of the question's row, column, scale and bound, with its own settings in place of the usual ones.

@@ -76,7 +76,8 @@ func merge(_ context.Context, args []string) error {
 
 // mergedReport says what was joined and what is missing, with the command that computes it; it returns how many images are.
 func mergedReport(w io.Writer, dir string, from, merged record.Run, images, chunk int) (int, error) {
-	if images == 0 {
+	own := merged.Spec.Row == eval.ModelOutput // of which no scale says how many images there are, and no command computes them
+	if images == 0 && !own {
 		scale, err := paper.FindScale(merged.Spec.Scale)
 		if err != nil {
 			return 0, err
@@ -89,9 +90,16 @@ func mergedReport(w io.Writer, dir string, from, merged record.Run, images, chun
 	if from.Torn {
 		fmt.Fprintln(w, "  a file ends in a torn line, which was left out")
 	}
+	if images == 0 {
+		return 0, nil
+	}
 	missing := merged.Missing(images)
 	if len(missing) == 0 {
 		return 0, nil
+	}
+	if own {
+		fmt.Fprintf(w, "  missing %d of %d: %s\n", len(missing), images, record.Ranges(missing))
+		return len(missing), nil
 	}
 	redo, err := evalLine(merged.Spec, dir, images, chunk)
 	if err != nil {

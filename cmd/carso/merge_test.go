@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"carsokit/carso/eval"
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
 )
@@ -54,6 +55,17 @@ func TestMergeReport(t *testing.T) {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("the report lacks %q:\n%s", want, text.String())
 		}
+	}
+
+	// Of a model of one's own nobody here knows the command, nor how many images it was to have.
+	own := half
+	own.Spec.Row, own.Spec.Scale = eval.ModelOutput, "own"
+	text.Reset()
+	if n, err := mergedReport(&text, out, own, own, 0, 25); err != nil || n != 0 {
+		t.Errorf("a model of one's own: %d missing, %v", n, err)
+	}
+	if n, err := mergedReport(&text, out, own, own, 500, 25); err != nil || n != 25 || !strings.Contains(text.String(), "missing 25 of 500: 50-74") || strings.Contains(text.String(), "carso eval") {
+		t.Errorf("a model of one's own: %d missing, %v:\n%s", n, err, text.String())
 	}
 
 	// Other weights: the same question, another evaluation.

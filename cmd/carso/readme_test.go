@@ -74,6 +74,9 @@ func TestNumbersInDocuments(t *testing.T) {
 			now, err = docblock.Rewrite(now, "runs", func(what string) (string, error) { return runsTable(runs, what) })
 		}
 		if err == nil {
+			now, err = docblock.Rewrite(now, "paired", func(what string) (string, error) { return pairedTable(runs, what) })
+		}
+		if err == nil {
 			now, err = docblock.Rewrite(now, "curves", ablationTable)
 		}
 		if err != nil {
@@ -145,6 +148,34 @@ func ablationTable(what string) (string, error) {
 		rows = append(rows, row)
 	}
 	return docblock.Table([]string{"ablation", "training", "steps", "clean", "PGD, 10 steps"}, rows), err
+}
+
+// pairedTable compares two rows image by image: what says "scenario/row scenario/row scale column...", and the difference is the first minus the second.
+func pairedTable(runs []record.Run, what string) (string, error) {
+	fields := strings.Fields(what)
+	if len(fields) < 4 {
+		return "", errors.New("it wants two rows, the scale and columns")
+	}
+	var rows [][]string
+	for _, column := range fields[3:] {
+		var found [2]record.Run
+		var scores [2]record.Score
+		for k := range found {
+			scenario, row, _ := strings.Cut(fields[k], "/")
+			run, err := paper.Find(runs, record.Query{Scenario: scenario, Row: row, Column: column, Scale: fields[2]})
+			if err != nil {
+				return "", err
+			}
+			found[k] = run
+			_, scores[k] = paper.Score(row, column)
+		}
+		d, err := record.Compare(found[0], scores[0], found[1], scores[1])
+		if err != nil {
+			return "", err
+		}
+		rows = append(rows, []string{column, strconv.Itoa(d.N), fmt.Sprintf("%+.2f [%+.2f, %+.2f]", d.Value, d.Lo, d.Hi), strconv.Itoa(d.Better), strconv.Itoa(d.Worse)})
+	}
+	return docblock.Table([]string{"column", "images", fields[0] + " minus " + fields[1] + ", points", "better", "worse"}, rows), nil
 }
 
 // runsTable is the runs of a row at a scale with at least so many images: what says "scenario row scale images".
