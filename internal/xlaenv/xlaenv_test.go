@@ -129,7 +129,7 @@ func TestBackendRuns(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Finalize()
-	sum, err := graph.CallOnce(b, func(x *graph.Node) *graph.Node { return graph.ReduceAllSum(x) }, []float32{1, 2, 4})
+	sum, err := graph.CallOnce(b, graph.ReduceAllSum, []float32{1, 2, 4})
 	if err != nil {
 		t.Fatal(err)
 	}
