@@ -356,23 +356,28 @@ func compareIntervals(runs []record.Run, raw json.RawMessage) (compared int, err
 			add(c.Value, c.Lo, c.Hi)
 		}
 	}
-	for _, s := range chart.Series {
+	for _, p := range chart.withIntervals() {
+		if !known[interval.FindStringSubmatch(p)[1]] {
+			return compared, fmt.Errorf("%q of %q is in no cell of scale %s", p, title, scale[1])
+		}
+		compared++
+	}
+	return compared, nil
+}
+
+// withIntervals are the names of a chart's points that end in a value with its interval.
+func (n named) withIntervals() (points []string) {
+	for _, s := range n.Series {
 		for _, d := range s.Data {
 			var point struct {
 				Name string `json:"name"`
 			}
-			if d[0] != '{' || json.Unmarshal(d, &point) != nil {
-				continue
-			}
-			if found := interval.FindStringSubmatch(point.Name); found != nil {
-				if !known[found[1]] {
-					return compared, fmt.Errorf("%q of %s is in no cell of scale %s", point.Name, s.Name, scale[1])
-				}
-				compared++
+			if d[0] == '{' && json.Unmarshal(d, &point) == nil && interval.MatchString(point.Name) {
+				points = append(points, point.Name)
 			}
 		}
 	}
-	return compared, nil
+	return points
 }
 
 var (
@@ -506,21 +511,14 @@ func compareAblation(raw json.RawMessage) (compared int, err error) {
 			}
 		}
 	}
-	found := 0
-	for _, s := range chart.Series {
-		for _, d := range s.Data {
-			var point struct {
-				Name string `json:"name"`
-			}
-			if d[0] == '{' && json.Unmarshal(d, &point) == nil && interval.MatchString(point.Name) {
-				if found++; !want[point.Name] {
-					return 0, fmt.Errorf("%q of %s is no end of a curve", point.Name, s.Name)
-				}
-			}
+	found := chart.withIntervals()
+	for _, p := range found {
+		if !want[p] {
+			return 0, fmt.Errorf("%q is no end of a curve", p)
 		}
 	}
-	if found != compared {
-		return 0, fmt.Errorf("the chart of short trainings has %d bars, their curves %d", found, compared)
+	if len(found) != compared {
+		return 0, fmt.Errorf("the chart of short trainings has %d bars, their curves %d", len(found), compared)
 	}
 	return compared, nil
 }
