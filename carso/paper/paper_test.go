@@ -137,13 +137,16 @@ func golden(t *testing.T, name string, got []byte) {
 // TestGolden holds every table to its text, and one of them to every format: formats know nothing of what a table is about. Of the other tables JSON and CSV,
 // which programs read, are to have every cell.
 func TestGolden(t *testing.T) {
+	var texts bytes.Buffer
 	for _, e := range Tables() {
 		table := build(t, e.ID, runs())
 		cells := len(table.Rows) * len(table.Columns)
 		for _, format := range Formats() {
 			got := render(t, table, format)
 			switch {
-			case e.ID == "main", format == "text":
+			case format == "text":
+				fmt.Fprintf(&texts, "%s\n", got)
+			case e.ID == "main":
 				golden(t, e.ID+"."+format, got)
 			case format == "json":
 				var read []struct{ Table, Row, Column string }
@@ -158,6 +161,7 @@ func TestGolden(t *testing.T) {
 			}
 		}
 	}
+	golden(t, "tables.text", texts.Bytes())
 }
 
 func cell(t *testing.T, table Table, row, column string) Cell {

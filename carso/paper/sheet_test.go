@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/csv"
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 )
@@ -15,14 +16,16 @@ func sheet() Sheet {
 // The texts come back out of the formats that programs read, and the others escape what they must.
 func TestSheet(t *testing.T) {
 	out := map[string]string{}
+	var all bytes.Buffer
 	for _, f := range Formats() {
 		var b bytes.Buffer
 		if err := RenderSheet(&b, sheet(), f); err != nil {
 			t.Fatal(err)
 		}
 		out[f] = b.String()
-		golden(t, "sheet."+f, b.Bytes())
+		fmt.Fprintf(&all, "== %s\n%s", f, b.Bytes())
 	}
+	golden(t, "sheet", all.Bytes())
 	lines, err := csv.NewReader(strings.NewReader(out["csv"])).ReadAll()
 	if err != nil || len(lines) != 3 || lines[2][0] != `x|y, "z"` {
 		t.Errorf("%v, %v", lines, err)
