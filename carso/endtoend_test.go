@@ -22,7 +22,7 @@ func TestEndToEndTraining(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Epochs, r.Batch, r.HeldOut, r.Fraction, r.ScheduleEvery = 40, n, 0, 0.7, 5
-	r.EpsMultiplier, r.EndToEnd, r.ClassLoss, r.FreeBits = 1, 2, 1000, 1000 // more free bits than any posterior here has
+	r.EpsMultiplier, r.EndToEnd, r.ClassLoss, r.FreeBits, r.KLWeight = 1, 2, 1000, 1000, 0.5 // more free bits than any posterior here has
 	tr, err := NewTrainer(be, r, set, file, nil, "")
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +83,7 @@ func TestEndToEndTraining(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if want := last.BCE + float64(r.Config.Latent)*r.FreeBits*last.Beta + r.ClassLoss*last.CE; math.Abs(last.Total-want) > 1e-4*want || last.Beta != 1 {
+	if want := last.BCE + float64(r.Config.Latent)*r.FreeBits*last.Beta + r.ClassLoss*last.CE; math.Abs(last.Total-want) > 1e-4*want || last.Beta != 0.5 {
 		t.Errorf("loss %g at beta %g, want %g with all free bits charged", last.Total, last.Beta, want)
 	}
 	if !(last.CE < first.CE) {

@@ -46,6 +46,8 @@ type Recipe struct {
 	ClassLoss float64 `json:"class_loss,omitempty"`
 	// FreeBits is how many nats of KL each latent dimension has for nothing, on the mean of a batch (Kingma et al. 2016): what keeps the posterior from collapsing.
 	FreeBits float64 `json:"free_bits,omitempty"`
+	// KLWeight scales beta, the weight of the KL term; 0 is 1.
+	KLWeight float64 `json:"kl_weight,omitempty"`
 	Crop     int     `json:"crop,omitempty"`
 	Flip     bool    `json:"flip,omitempty"`
 }
@@ -68,7 +70,7 @@ func (r Recipe) Validate() error {
 		{r.WeakEps < 0 || r.StrongEps < 0 || r.EpsMultiplier < 0, "eps must not be negative"},
 		{r.StrongEps*r.EpsMultiplier > 1, "strong_eps times eps_multiplier must not exceed 1"},
 		{r.Rate < 0, "rate must not be negative"},
-		{r.EndToEnd < 0 || r.ClassLoss < 0 || r.FreeBits < 0 || r.Crop < 0, "end_to_end, class_loss, free_bits and crop must not be negative"},
+		{r.EndToEnd < 0 || r.ClassLoss < 0 || r.FreeBits < 0 || r.KLWeight < 0 || r.Crop < 0, "end_to_end, class_loss, free_bits, kl_weight and crop must not be negative"},
 		{r.EndToEnd == 0 && r.atom() > 0 && (r.PGDSteps < 1 || r.PGDStep <= 0), "pgd_steps and pgd_step must be positive"},
 		{r.HeldOut < 0, "held_out must not be negative"},
 	} {
@@ -140,6 +142,11 @@ func Beta(tick, ticks int) float64 {
 		return float64(tick-lag) / float64(warm)
 	}
 	return 1
+}
+
+// Beta is that of the recipe at a tick.
+func (r Recipe) Beta(tick, ticks int) float64 {
+	return cmp.Or(r.KLWeight, 1) * Beta(tick, ticks)
 }
 
 func ceilDiv(a, b int) int { return (a + b - 1) / b }

@@ -45,7 +45,7 @@ const fromPaper = "paper"
 // maps are for a GPU: five times as long; the one as e2e, the other from the beginning, for a decoder that sees maps. maps_end goes on from a maps that was cut short, at half the
 // rate, which it brings to zero. bis_e2e: around the plain classifier, for a decoder
 // that sees maps: all robustness there is has to come from the purifier. The others are SmallRecipe in a third of its time, with one thing changed from short: the share of adversaries; the representations,
-// which are those of one of the classifier's groups; or what might keep the posterior from collapsing, a quarter of a nat of each latent dimension for nothing, a condition of 16 numbers, fewer or more latent dimensions.
+// which are those of one of the classifier's groups; or what might keep the posterior from collapsing, a quarter of a nat of each latent dimension for nothing, a tenth or a hundredth of the weight of KL, a condition of 16 numbers, fewer or more latent dimensions.
 func ownTrainings() []ownTraining {
 	endToEnd := func(r *Recipe, classLoss float64) {
 		r.EndToEnd, r.EpsMultiplier, r.Fraction, r.ClassLoss, r.Crop, r.Flip = 1, 1, 1, classLoss, 4, true
@@ -100,6 +100,9 @@ func ownTrainings() []ownTraining {
 		})
 	}
 	short("free", func(r *Recipe) { r.FreeBits = 0.25 })
+	for _, percent := range []int{10, 1} {
+		short(fmt.Sprint("beta", percent), func(r *Recipe) { r.KLWeight = float64(percent) / 100 })
+	}
 	short("cond16", func(r *Recipe) { r.Config.Cond = 16 })
 	for _, latent := range []int{8, 128} {
 		short(fmt.Sprint("latent", latent), func(r *Recipe) { r.Config.Latent = latent })

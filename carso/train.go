@@ -277,7 +277,7 @@ func (t *Trainer) Advance(ctx context.Context) (Losses, error) {
 	noise := make([]float32, b*t.Recipe.Config.Latent)
 	t.Recipe.Seed.Child("posterior", t.step).Normal(noise)
 	tick, ticks := t.tick(t.step)
-	l := Losses{Beta: Beta(tick, ticks), LR: t.Recipe.LearningRate(tick, ticks)}
+	l := Losses{Beta: t.Recipe.Beta(tick, ticks), LR: t.Recipe.LearningRate(tick, ticks)}
 	if err := t.update(x, attacked, y, noise, &l); err != nil {
 		return l, fmt.Errorf("purifier training step %d: %w", t.step, err)
 	}

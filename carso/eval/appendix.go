@@ -274,7 +274,7 @@ func scheduleSheet(all []setting) paper.Sheet {
 				row = append(row, "", "")
 				continue
 			}
-			row = append(row, fmt.Sprintf("%.6g", s.recipe.LearningRate(t, n)), fmt.Sprintf("%.4g", carso.Beta(t, n)))
+			row = append(row, fmt.Sprintf("%.6g", s.recipe.LearningRate(t, n)), fmt.Sprintf("%.4g", s.recipe.Beta(t, n)))
 		}
 		sheet.Rows = append(sheet.Rows, row)
 	}

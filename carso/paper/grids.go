@@ -59,7 +59,7 @@ func grids() []grid {
 		{"ablation-taps", "CARSO by the group of layers whose representations the purifier sees, in a short training, l_inf 8/255",
 			trained("representations", [][2]string{{"group0", "first"}, {"group1", "second"}, {"group2", "third"}, {"short", "all"}}), attacked()},
 		{"ablation-posterior", "CARSO by what might keep the purifier's posterior from collapsing, in a short training, l_inf 8/255",
-			trained("posterior", [][2]string{{"short", "as it is"}, {"free", "free bits"}, {"cond16", "condition of 16"}, {"latent8", "8 latent dimensions"}, {"latent128", "128 latent dimensions"}}), attacked()},
+			trained("posterior", [][2]string{{"short", "as it is"}, {"free", "free bits"}, {"beta10", "beta of 0.1"}, {"beta1", "beta of 0.01"}, {"cond16", "condition of 16"}, {"latent8", "8 latent dimensions"}, {"latent128", "128 latent dimensions"}}), attacked()},
 		{"ablation-samples", "CARSO over the number of samples N, l_inf 8/255", ablation("samples", []float64{1, 2, 4, 8, 16, 32}, func(q *record.Query, n float64) {
 			if n != Samples {
 				q.Samples = int(n)

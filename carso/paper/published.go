@@ -88,6 +88,8 @@ var trainings = []struct{ suffix, what, takes string }{
 	{"group1", "the same with the representations of the second group", shortTakes},
 	{"group2", "the same with the representations of the third group", shortTakes},
 	{"free", "the same with a quarter of a nat of each latent dimension for nothing", shortTakes},
+	{"beta10", "the same with a tenth of the weight of KL", shortTakes},
+	{"beta1", "the same with a hundredth of the weight of KL", shortTakes},
 	{"cond16", "the same with a condition of 16 numbers", shortTakes},
 	{"latent8", "the same with 8 latent dimensions", shortTakes},
 	{"latent128", "the same with 128 latent dimensions", shortTakes},
