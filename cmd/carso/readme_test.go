@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"carsokit/carso"
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
 	"carsokit/internal/docblock"
@@ -77,7 +78,7 @@ func TestNumbersInDocuments(t *testing.T) {
 			now, err = docblock.Rewrite(now, "paired", func(what string) (string, error) { return pairedTable(runs, what) })
 		}
 		if err == nil {
-			now, err = docblock.Rewrite(now, "curves", ablationTable)
+			now, err = docblock.Rewrite(now, "curves", curvesTable)
 		}
 		if err != nil {
 			t.Fatalf("%s: %v", doc, err)
@@ -130,11 +131,50 @@ func ablationEnds() ([]ablated, error) {
 	return all, nil
 }
 
-// ablationTable has a row for each of them: what says "classifier ablation".
-func ablationTable(what string) (string, error) {
-	if what != "classifier ablation" {
-		return "", errors.New(`there is only "classifier ablation"`)
+// curvesTable says how short trainings ended: what is "classifier ablation" or "short purifiers".
+func curvesTable(what string) (string, error) {
+	switch what {
+	case "classifier ablation":
+		return ablationTable()
+	case "short purifiers":
+		return purifierTable()
 	}
+	return "", errors.New(`there are only "classifier ablation" and "short purifiers"`)
+}
+
+// purifierEnd is the last point of the curve of a training of the purifier, with its name.
+type purifierEnd struct {
+	Training string `json:"training"`
+	carso.Point
+}
+
+// purifierTable has a row for each short training of the purifier.
+func purifierTable() (string, error) {
+	ends, err := training.ReadCurve[purifierEnd](filepath.Join("..", "..", "checkpoints", "shipped", "short_purifiers.jsonl"))
+	var rows [][]string
+	listed := 0
+	for _, s := range carso.Scenarios() {
+		if s.Own == "" || rows == nil && s.Own != "short" { // the first of the short ones
+			continue
+		}
+		row := []string{"`a_" + s.Own + "`", "–", "–", "–", "–", "–", "–"}
+		for _, e := range ends {
+			if e.Training == s.Own {
+				row = append(row[:1], fmt.Sprintf("%.1f", e.BCE), fmt.Sprintf("%.3g", e.KL), fmt.Sprintf("%.4f", e.Std), fmt.Sprintf("%.4f", math.Sqrt(e.MSE)),
+					fmt.Sprintf("%.1f", e.CARSO), fmt.Sprintf("%.1f", e.Zero))
+				listed++
+			}
+		}
+		rows = append(rows, row)
+	}
+	if err == nil && listed != len(ends) {
+		err = fmt.Errorf("of %d ends of curves %d are of a short training", len(ends), listed)
+	}
+	return docblock.Table([]string{"training", "reconstruction, nats", "KL, nats", "between draws", "RMSE", "clean, N = 8", "clean, z = 0"}, rows), err
+}
+
+// ablationTable has a row for each of the classifier's short trainings.
+func ablationTable() (string, error) {
 	all, err := ablationEnds()
 	var rows [][]string
 	for _, a := range all {
