@@ -2,12 +2,14 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help quickstart lab notebooks book test parity verify-numbers soak slurm lint fmt bench compile-times microbench
+.PHONY: help quickstart lab notebooks book test parity verify-numbers crosscheck soak slurm lint fmt bench compile-times microbench
 
 SETUP := internal/setup/setup.sh
 # The settings that set-up wrote (the backend, where ECharts is), or GoMLX's backend in pure Go.
 ENV := if [ -f .venv/carso-env ]; then . .venv/carso-env; else export GOMLX_BACKEND="$${GOMLX_BACKEND:-go}" GOMLX_NO_AUTO_INSTALL=1; fi;
 RUN_NOTEBOOKS := .venv/bin/python internal/setup/run_notebooks.py
+PYTORCH := [ -x build/bench-venv/bin/python ] || python3 -m venv build/bench-venv; \
+	build/bench-venv/bin/python -c 'import torch, numpy, PIL' 2>/dev/null || build/bench-venv/bin/pip install --quiet torch numpy pillow
 TEST_TIMEOUT ?= 20m
 PKG ?= ./...
 
@@ -74,9 +76,12 @@ fmt: ## format the Go files
 
 bench: ## time operations beside PyTorch, in pairs (BENCH="-compile -rounds 11"); PyTorch goes into build/bench-venv
 	@$(SETUP) base
-	@[ -x build/bench-venv/bin/python ] || python3 -m venv build/bench-venv
-	@build/bench-venv/bin/python -c 'import torch' 2>/dev/null || build/bench-venv/bin/pip install --quiet torch numpy
+	@$(PYTORCH)
 	@$(ENV) go run ./cmd/carso bench $(BENCH)
+
+crosscheck: ## attack the shipped CARSO once more in plain PyTorch, without this kit, to compare with its records (about ten minutes); PyTorch as for bench
+	@$(PYTORCH)
+	@build/bench-venv/bin/python internal/bench/crosscheck.py
 
 compile-times: ## run the tests and say how long their graphs took to compile, by package
 	@$(SETUP) base

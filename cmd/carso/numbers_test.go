@@ -27,7 +27,7 @@ import (
 var (
 	// Not for prose: code, results, pages of stored reports (which TestReportsInDocuments compares) and what is quoted from elsewhere under its source,
 	// <!-- cited SOURCE -->...<!-- /cited -->.
-	exempt = regexp.MustCompile("(?s)<!-- results .*?<!-- /results -->|<!-- runs .*?<!-- /runs -->|<!-- paired .*?<!-- /paired -->|<!-- curves .*?<!-- /curves -->|<!-- report .*?<!-- /report -->|<!-- cited \\S.*?-->.*?<!-- /cited -->|\n```.*?\n```|`[^`\n]*`")
+	exempt = regexp.MustCompile("(?s)<!-- results .*?<!-- /results -->|<!-- runs .*?<!-- /runs -->|<!-- paired .*?<!-- /paired -->|<!-- curves .*?<!-- /curves -->|<!-- crosscheck .*?<!-- /crosscheck -->|<!-- report .*?<!-- /report -->|<!-- cited \\S.*?-->.*?<!-- /cited -->|\n```.*?\n```|`[^`\n]*`")
 	// A percentage of at least ten (smaller ones are nearly always limits and tolerances), or any value with its interval.
 	accuracy = regexp.MustCompile(`\b\d\d+(?:\.\d+)?(?: |&nbsp;)?(?:%|percent\b)|[-+]?\d+\.\d+ \[[-+]?\d+\.\d+, [-+]?\d+\.\d+\]`)
 	// The level of an interval or of another certainty is no result.

@@ -80,6 +80,9 @@ func TestNumbersInDocuments(t *testing.T) {
 		if err == nil {
 			now, err = docblock.Rewrite(now, "curves", curvesTable)
 		}
+		if err == nil {
+			now, err = docblock.Rewrite(now, "crosscheck", func(file string) (string, error) { return crosscheckTable(runs, file) })
+		}
 		if err != nil {
 			t.Fatalf("%s: %v", doc, err)
 		}

@@ -81,6 +81,9 @@ type Result struct {
 	Torch  Spread `json:"torch_seconds"`
 	// Ratio is torch over kit, pair by pair: above 1 the kit is faster.
 	Ratio Spread `json:"ratio"`
+	// KitFirst and TorchFirst are the seconds of the first run, which compiles what no case before it has.
+	KitFirst   float64 `json:"kit_first_seconds,omitempty"`
+	TorchFirst float64 `json:"torch_first_seconds,omitempty"`
 	// Share and TorchShare are what the medians reach of Report.Ceiling, where the case's operations are known.
 	Share      float64 `json:"kit_share_of_ceiling,omitempty"`
 	TorchShare float64 `json:"torch_share_of_ceiling,omitempty"`
@@ -251,6 +254,7 @@ func Compare(ctx context.Context, backend string, run Runner, o Options) (Report
 				}
 				rep.Torch, rep.Peak = a.Torch, max(rep.Peak, a.Peak)
 				if round == 0 {
+					r.KitFirst, r.TorchFirst = mine, a.Seconds
 					o.Progress(fmt.Sprintf("%s of %s: first run, with compiling: kit %.1f s, torch %.1f s", c.Name, net, mine, a.Seconds))
 					continue // compilation and first touches
 				}
@@ -299,6 +303,10 @@ func (r Report) Table() (header []string, rows [][]string) {
 	if r.Ceiling > 0 {
 		header = append(header, "share of the ceiling", "PyTorch's share")
 	}
+	compiled := r.Mode == "compiled" // which is when PyTorch's first run has to compile, too
+	if compiled {
+		header = append(header, "first run, kit", "PyTorch")
+	}
 	for _, c := range r.Results {
 		i := slices.IndexFunc(Cases(), func(k Case) bool { return k.Name == c.Case })
 		row := []string{Cases()[i].Doc, c.Net().String(), two(c.Ratio.Median), two(c.Ratio.Min) + " to " + two(c.Ratio.Max), fmt.Sprint(c.Rounds)}
@@ -309,6 +317,9 @@ func (r Report) Table() (header []string, rows [][]string) {
 				}
 				row = append(row, two(v))
 			}
+		}
+		if compiled {
+			row = append(row, fmt.Sprintf("%.1f s", c.KitFirst), fmt.Sprintf("%.1f s", c.TorchFirst))
 		}
 		rows = append(rows, row)
 	}

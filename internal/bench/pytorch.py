@@ -129,7 +129,9 @@ def apgd(gradient, x, y, steps):
     adv = (x + EPS * t / t.abs().amax((1, 2, 3), keepdim=True)).clamp(0, 1)
     g, loss, logits = gradient(adv)
     best, best_g, best_loss = adv.clone(), g.clone(), loss.clone()
-    best_adv = adv.clone()
+    best_adv = x.clone()  # of an image that is never misclassified, AutoAttack returns the clean one
+    wrong = logits.argmax(1) != y
+    best_adv[wrong] = adv[wrong]
     step = torch.full(column, 2 * EPS, device=x.device)
     old = adv.clone()
     until, least, decrease = max(int(0.22 * steps), 1), max(int(0.06 * steps), 1), max(int(0.03 * steps), 1)
@@ -148,7 +150,7 @@ def apgd(gradient, x, y, steps):
         best[better], best_g[better], best_loss[better] = adv[better], g[better], loss[better]
         since += 1
         if since == until:
-            rising = sum((history[k] > history[k - 1]).float() for k in range(max(i - until + 1, 1), i + 1))
+            rising = sum((history[k] > history[k - 1]).float() for k in range(i - until + 1, i + 1))  # history[-1] is zero at the first check, as in AutoAttack
             halve = (rising <= 0.75 * until) | (~reduced & (check_loss >= best_loss))
             check_loss, reduced = best_loss.clone(), halve
             step[halve] /= 2
@@ -300,4 +302,5 @@ def main():
         print(json.dumps(answer), flush=True)
 
 
-main()
+if __name__ == "__main__":
+    main()

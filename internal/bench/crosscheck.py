@@ -1,0 +1,147 @@
+"""The shipped CARSO of scenario a under APGD-CE, once more and without this kit: networks, aggregations and attack in plain PyTorch.
+
+Reads the shipped weights and the built-in test images, attacks the classifier alone, CARSO through the reference's peel in float32 and CARSO through log S, each as
+AutoAttack's rand does in its first part (40 steps of 4 draws, as at scale small), and writes what became of each image as JSON. cmd/carso's tests compare it with
+the kit's records. Draws are PyTorch's own, so that single images may differ.
+"""
+import argparse
+import json
+import math
+import struct
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from pytorch import LATENT, N, WRN, Purifier, apgd, ce_gradient
+
+ROOT = Path(__file__).resolve().parents[2]
+STEM = "wrn_10_2_cifar_10_small"
+
+
+def tensors(name):
+    """A safetensors file as float32 tensors: 8 bytes of length, a JSON header, the data."""
+    raw = (ROOT / "checkpoints" / "shipped" / f"{name}.safetensors").read_bytes()
+    end = 8 + struct.unpack("<Q", raw[:8])[0]
+    found = {}
+    for key, about in json.loads(raw[8:end]).items():
+        if key == "__metadata__" or key.endswith("num_batches_tracked"):
+            continue
+        kind = {"F16": np.float16, "F32": np.float32}[about["dtype"]]
+        first, last = about["data_offsets"]
+        found[key] = torch.from_numpy(np.frombuffer(raw[end + first : end + last], kind).astype(np.float32).reshape(about["shape"]))
+    return found
+
+
+def fill(module, named):
+    """Fills every parameter and statistic of a module, whose counters of batches are no matter."""
+    left = [k for k in module.load_state_dict(named, strict=False).missing_keys if not k.endswith("num_batches_tracked")]
+    assert not left and set(named) <= set(module.state_dict()), (left, named.keys())
+
+
+def classifier():
+    f, named = WRN(10, 2), {}
+    for key, value in tensors(STEM).items():
+        for a, b in (("layer.", "blocks."), (".block.0", ""), ("batchnorm_", "bn"), ("conv_", "conv"), ("batchnorm", "bn"), ("logits", "head")):
+            key = key if key == "init_conv.weight" else key.replace(a, b)
+        named[key] = value
+    named |= {"mean": f.mean, "std": f.std}
+    fill(f, named)
+    return f
+
+
+def purifier():
+    p = Purifier(10, 2)
+    fill(p.compressors, tensors(STEM + "_repr_compressors"))
+    fill(p.fc, {key.removeprefix("1."): value for key, value in tensors(STEM + "_repr_fcn_compressor").items()})
+    decoder = tensors(STEM + "_decoder")
+    fill(p.first, {k: decoder[f"0.1.{k}"] for k in ("weight", "bias")})
+    fill(p.last, {k: decoder[f"5.{k}"] for k in ("weight", "bias")})
+    fill(p.up, {f"{int(k[0]) - 1}{k[1:]}": v for k, v in decoder.items() if k[0] in "1234"})
+    return p
+
+
+def images(count):
+    """The first images of CIFAR-10's test split, [n,3,32,32] in [0,1], and their labels: three sheets, green, red minus green and blue minus green."""
+    folder = ROOT / "data" / "sample"
+    sheets = np.asarray(Image.open(folder / "cifar10-test-1000.png")).reshape(3, 25, 32, 40, 32).transpose(1, 3, 0, 2, 4).reshape(1000, 3, 32, 32)
+    green = sheets[:count, 0]
+    rgb = np.stack([sheets[:count, 1] + green, green, sheets[:count, 2] + green], 1)
+    labels = np.frombuffer((folder / "cifar10-test-1000.labels").read_bytes(), np.uint8)[:count].astype(np.int64) - ord("0")
+    return torch.from_numpy(rgb.astype(np.float32) / 255), torch.from_numpy(labels)
+
+
+def samples(f, p, x):
+    """Logits of N reconstructions of each image, [n,N,classes], of draws from the prior."""
+    taps = []
+    f(x, taps)
+    c = p.condition(taps).repeat_interleave(N, 0)
+    z = torch.randn(len(c), LATENT)
+    return f(torch.sigmoid(p.decode(z, c))).view(len(x), N, -1)
+
+
+def peel(logits):
+    """As the reference computes it: P, the softmax of the sums of exp(logit), rounds to 0 or 1 in float32."""
+    P = logits.exp().sum(1).softmax(1)
+    return torch.log(P / (1 - P))
+
+
+def attack(model, draws, steps, x, y):
+    """APGD-CE on the images that one pass has right: those, the ones that a fresh pass on the result has wrong, and those whose first gradient held a NaN."""
+    with torch.no_grad():
+        initial = model(x).argmax(1) == y
+    broken, blind = torch.zeros_like(initial), torch.zeros_like(initial)
+    at = initial.nonzero().flatten()
+    x, y, first = x[at], y[at], []
+
+    def gradient(x):
+        total = torch.zeros_like(x)
+        for _ in range(draws):
+            g, loss, logits = ce_gradient(model, x, y)
+            total += g
+        if not first:
+            first.append(total.isnan().flatten(1).any(1))
+        return total / draws, loss, logits
+
+    adv = apgd(gradient, x, y, steps)
+    assert (adv - x).abs().max() <= 8 / 255 + 1e-6 and adv.min() >= 0 and adv.max() <= 1
+    with torch.no_grad():
+        broken[at] = model(adv).argmax(1) != y
+    blind[at] = first[0]
+    return initial, broken, blind
+
+
+def main():
+    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    flags.add_argument("--images", type=int, default=100)
+    flags.add_argument("--steps", type=int, default=40)
+    flags.add_argument("--draws", type=int, default=4)
+    flags.add_argument("--batch", type=int, default=25)
+    flags.add_argument("--seed", type=int, default=0)
+    flags.add_argument("--out", default=ROOT / "build" / "bench" / "crosscheck.json")
+    o = flags.parse_args()
+    torch.manual_seed(o.seed)
+    f, p = classifier().eval().requires_grad_(False), purifier().eval().requires_grad_(False)
+    x, y = images(o.images)
+    report = {"torch": torch.__version__, "images": o.images, "steps": o.steps, "draws": o.draws, "seed": o.seed, "attacks": []}
+    for row, output, model, draws in (
+        ("classifier", "classifier", f, 1),
+        ("carso-paper", "peel-reference", lambda x: peel(samples(f, p, x)), o.draws),
+        ("carso-honest", "log-sum", lambda x: samples(f, p, x).logsumexp(1), o.draws),
+    ):
+        found, start = [], time.time()
+        for k in range(0, o.images, o.batch):
+            found.append(attack(model, draws, o.steps, x[k : k + o.batch], y[k : k + o.batch]))
+            done = min(k + o.batch, o.images)
+            left = (time.time() - start) / done * (o.images - done)
+            print(f"{row}, {output}: {done}/{o.images} images, {math.ceil(left)} s left", flush=True)
+        initial, broken, blind = (torch.cat(part).int().tolist() for part in zip(*found))
+        report["attacks"].append({"row": row, "output": output, "initial": initial, "broken": broken, "nan_start": blind})
+        print(f"  right before {sum(initial)}, left {sum(initial) - sum(broken)}, first gradient NaN {sum(blind)}")
+    Path(o.out).parent.mkdir(parents=True, exist_ok=True)
+    Path(o.out).write_text(json.dumps(report) + "\n")
+
+
+main()
