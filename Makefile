@@ -79,7 +79,7 @@ bench: ## time operations beside PyTorch, in pairs (BENCH="-compile -rounds 11")
 	@$(PYTORCH)
 	@$(ENV) go run ./cmd/carso bench $(BENCH)
 
-crosscheck: ## attack the shipped CARSO once more in plain PyTorch, without this kit, to compare with its records (about ten minutes); PyTorch as for bench
+crosscheck: ## attack the shipped CARSO once more in plain PyTorch, without this kit, to compare with its records (some six minutes); PyTorch as for bench
 	@$(PYTORCH)
 	@build/bench-venv/bin/python internal/bench/crosscheck.py
 
