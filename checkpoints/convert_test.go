@@ -15,7 +15,7 @@ func TestConvertUnifies(t *testing.T) {
 	specs, good := net(t)
 	dir := t.TempDir()
 	out := filepath.Join(dir, "out.safetensors")
-	r, err := Convert(filepath.Join(pytorchDir, "training_zip.pt"), out, Conversion{Want: specs})
+	r, err := Convert(pytorchFile(t, "training_zip.pt"), out, Conversion{Want: specs})
 	if err != nil || len(r.Stripped) != 1 || r.Stripped[0] != (Strip{"module.0.", len(specs)}) {
 		t.Fatal(r, err)
 	}
@@ -34,7 +34,7 @@ func TestConvertUnifies(t *testing.T) {
 		t.Errorf("content %+v", ca)
 	}
 	// Without knowing the network only what all names share is removed.
-	if _, err := Convert(filepath.Join(pytorchDir, "training_zip.pt"), out, Conversion{}); err != nil {
+	if _, err := Convert(pytorchFile(t, "training_zip.pt"), out, Conversion{}); err != nil {
 		t.Fatal(err)
 	}
 	c, err := Open(out)

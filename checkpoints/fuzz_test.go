@@ -3,6 +3,7 @@ package checkpoints
 import (
 	"bytes"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -11,7 +12,7 @@ import (
 	"testing"
 )
 
-// Seeds beside those added here are in testdata/fuzz, where finds of go test -fuzz also stay.
+// Finds of go test -fuzz stay in testdata/fuzz.
 
 // mustHold checks what every parser promises of bytes that somebody else made: they are refused with a FormatError, or every tensor can be read and is of the size
 // that its shape says; and neither takes much more memory than the bytes.
@@ -51,19 +52,19 @@ func mustHold(t *testing.T, b []byte, open func([]byte) (*File, error)) {
 	}
 }
 
-// archives are the files of testdata/pytorch of that pattern.
+// archives are the files that PyTorch wrote of that pattern.
 func archives(f *testing.F, pattern string) (all [][]byte) {
 	f.Helper()
-	files, err := filepath.Glob(filepath.Join("testdata", "pytorch", pattern))
-	if err != nil || len(files) == 0 {
+	r, err := pytorchArchive()
+	if err != nil {
+		f.Fatal(err)
+	}
+	names, err := fs.Glob(r, pattern)
+	if err != nil || len(names) == 0 {
 		f.Fatal("no archives to begin with: ", err)
 	}
-	for _, file := range files {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			f.Fatal(err)
-		}
-		all = append(all, content)
+	for _, name := range names {
+		all = append(all, pytorch(name))
 	}
 	return all
 }
@@ -86,6 +87,8 @@ func FuzzPyTorchZip(f *testing.F) {
 func FuzzPickle(f *testing.F) {
 	f.Add(proto2+dict(text8("w"), whole(4))+".", []byte(strings.Repeat("\x00", 16)))
 	f.Add(proto2+dict(text8("model"), dict(text8("w"), view(stored("HalfStorage", "0", 6), 0, []int64{2, 3}, []int64{1, 2})))+".", []byte(strings.Repeat("\x00", 12)))
+	f.Add("\x80\x02}(X\x05\x00\x00\x00epochK\x03X\x05\x00\x00\x00model}(X\x01\x00\x00\x00wctorch._utils\n_rebuild_tensor_v2\n((X\a\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQK\x00(K\x04t(K\x01t\x89ccollections\nOrderedDict\n)RtRuu.", make([]byte, 16))
+	f.Add("\x80\x02}(X\x01\x00\x00\x00wctorch._utils\n_rebuild_parameter\n(ctorch._utils\n_rebuild_tensor_v2\n((X\a\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x04tQK\x00(K\x04t(K\x01t\x89ccollections\nOrderedDict\n)RtR\x88ccollections\nOrderedDict\n)RtRu.", make([]byte, 16))
 	f.Add("\x80\x04\x95\x20\x00\x00\x00\x00\x00\x00\x00}\x94\x8c\x05torch\x94\x8c\x0cFloatStorage\x94\x93.", []byte{})
 	f.Fuzz(func(t *testing.T, pickle string, storage []byte) {
 		b := archive(member{name: "archive/data.pkl", data: pickle}, member{name: "archive/data/0", data: string(storage)})

@@ -51,11 +51,7 @@ func (m *mirror) sources(names ...string) (all []Source) {
 // net is what the files of these tests must hold, and a file that does.
 func net(t *testing.T) ([]Spec, []byte) {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join(pytorchDir, "state_dict_legacy.pth"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	f, err := ParseAny(b, "")
+	f, err := ParseAny(pytorch("state_dict_legacy.pth"), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +89,7 @@ func mustFolder(t *testing.T, dir string, want ...string) {
 
 func TestGetWeights(t *testing.T) {
 	specs, good := net(t)
-	pt := read(t, filepath.Join(pytorchDir, "training_zip.pt"))
+	pt := pytorch("training_zip.pt")
 	page := []byte("<!DOCTYPE html><title>404</title>")
 	small := mustEncode(t, F32("logits.weight", []int{1}, []float32{1}))
 	m := newMirror(t, map[string][]byte{"net.safetensors": good, "net.pt": pt, "page/net.safetensors": page, "small/net.safetensors": small, "lfs/net.safetensors": hostileFile("git-LFS pointer")})
@@ -150,7 +146,7 @@ func TestGetWeightsFails(t *testing.T) {
 	specs, good := net(t)
 	nan := slices.Clone(good)
 	copy(nan[len(nan)-4:], []byte{0, 0, 0xc0, 0x7f})
-	m := newMirror(t, map[string][]byte{"net.safetensors": good, "nan/net.safetensors": nan, "evil/net.pt": read(t, filepath.Join(pytorchDir, "evil_zip.pt"))})
+	m := newMirror(t, map[string][]byte{"net.safetensors": good, "nan/net.safetensors": nan, "evil/net.pt": pytorch("evil_zip.pt")})
 	k := Known{Name: "net", Role: "classifier", Origin: "https://example.org/net"}
 	other := slices.Clone(specs)
 	other[0].Shape = []int{9}
@@ -249,7 +245,7 @@ func TestGetWeightsFrom(t *testing.T) {
 	here := t.TempDir()
 	mustWrite(t, filepath.Join(here, "net.safetensors"), string(good))
 	pt := filepath.Join(t.TempDir(), "net.pt")
-	mustWrite(t, pt, string(read(t, filepath.Join(pytorchDir, "training_zip.pt"))))
+	mustWrite(t, pt, string(pytorch("training_zip.pt")))
 	k := Known{Name: "net", Role: "classifier", Sources: []Source{{URL: "https://example.org/net.safetensors", SHA256: sha(good)}}}
 	opt := GetOptions{Conversion: Conversion{Want: specs}}
 	for _, from := range []string{here, filepath.Join(here, "net.safetensors"), filepath.Dir(pt), pt} {

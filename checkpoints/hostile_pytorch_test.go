@@ -107,11 +107,7 @@ func wholeOld(n int64) string { return view(storedOld("0", n), 0, []int64{n}, []
 
 // fixture is a file that PyTorch wrote, changed.
 func fixture(name string, change func(b []byte) []byte) []byte {
-	b, err := os.ReadFile(filepath.Join(pytorchDir, name))
-	if err != nil {
-		panic(err)
-	}
-	return change(b)
+	return change(pytorch(name))
 }
 
 func deep(n int) string {

@@ -71,6 +71,7 @@ func TestHostileIndexes(t *testing.T) {
 
 func FuzzIndex(f *testing.F) {
 	f.Add(knownFiles)
+	f.Add([]byte(`{"format":"carsokit-index-1","weights":[{"name":"a","role":"r","sources":[{"url":"https://x/a.pt","bytes":3,"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}],"clean":{"percent":92,"images":1,"source":"s"}}]}`))
 	for _, h := range hostileIndexes {
 		if len(h.text) < 1<<10 {
 			f.Add([]byte(h.text))

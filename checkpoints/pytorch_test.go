@@ -1,31 +1,50 @@
 package checkpoints
 
 import (
+	"archive/zip"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 )
 
-const pytorchDir = "testdata/pytorch"
+// pytorchArchive holds files that PyTorch wrote, and want.json: testdata/make.py.
+var pytorchArchive = sync.OnceValues(func() (*zip.ReadCloser, error) { return zip.OpenReader(filepath.Join("testdata", "pytorch.zip")) })
+
+// pytorch is the content of one of them.
+func pytorch(name string) []byte {
+	r, err := pytorchArchive()
+	if err != nil {
+		panic(err)
+	}
+	b, err := fs.ReadFile(r, name)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// pytorchFile is the path of one of them, in a folder of the test.
+func pytorchFile(t *testing.T, name string) string {
+	path := filepath.Join(t.TempDir(), name)
+	mustWrite(t, path, string(pytorch(name)))
+	return path
+}
 
 // Every PyTorch file that PyTorch itself wrote holds what PyTorch itself reads from it: names, dtypes, shapes and the bytes of every tensor, whatever its
 // strides. want.json is written by the script that wrote the files.
 func TestPyTorchFiles(t *testing.T) {
-	b, err := os.ReadFile(filepath.Join(pytorchDir, "want.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
 	var want map[string]map[string]struct {
 		DType string `json:"dtype"`
 		Shape []int  `json:"shape"`
 		Data  string `json:"data"`
 	}
-	if err := json.Unmarshal(b, &want); err != nil {
+	if err := json.Unmarshal(pytorch("want.json"), &want); err != nil {
 		t.Fatal(err)
 	}
 	dtypes := map[string]string{"float32": "F32", "float64": "F64", "float16": "F16", "bfloat16": "BF16", "int64": "I64", "int32": "I32",
@@ -34,7 +53,7 @@ func TestPyTorchFiles(t *testing.T) {
 		t.Errorf("only %d files", len(want))
 	}
 	for name, tensors := range want {
-		f, err := OpenAny(filepath.Join(pytorchDir, name), "")
+		f, err := OpenAny(pytorchFile(t, name), "")
 		if err != nil {
 			t.Error(err)
 			continue
@@ -70,7 +89,7 @@ func TestPyTorchFiles(t *testing.T) {
 
 // The training checkpoint holds three dictionaries of tensors; without a key the one that is meant is taken and the rest is named.
 func TestStateDictIsChosen(t *testing.T) {
-	path := filepath.Join(pytorchDir, "training_zip.pt")
+	path := pytorchFile(t, "training_zip.pt")
 	f, err := OpenAny(path, "")
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +117,7 @@ func TestStateDictIsChosen(t *testing.T) {
 // Nothing but a state dict is loaded, and what a file asked for is named.
 func TestForeignClassesAreNamed(t *testing.T) {
 	for name, class := range map[string]string{"evil_zip.pt": "posix.system", "evil_legacy.pt": "posix.system", "module_zip.pt": "torch.nn.modules.linear.Linear"} {
-		path := filepath.Join(pytorchDir, name)
+		path := pytorchFile(t, name)
 		_, err := OpenAny(path, "")
 		e, ok := errors.AsType[*FormatError](err)
 		if !ok || e.File != path || !strings.Contains(e.Problem, class) || !strings.Contains(e.Remedy, "state_dict") {

@@ -1,24 +1,16 @@
 package data
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 )
 
-// testdata/colour-* are JPEGs of 9 rows and 10 columns of hard colour edges, and their pixels as libjpeg-turbo decodes them (written and read by Pillow).
+// colour-* are JPEGs of 9 rows and 10 columns of hard colour edges, and their pixels as libjpeg-turbo decodes them (written and read by Pillow).
 // Inverse cosine transforms round differently by 1, or 2 after the conversion of three channels to one; the nearest colour instead of libjpeg's
 // interpolation is off by 64 and 43 here.
 func TestJPEGLikeLibjpeg(t *testing.T) {
 	for _, ratio := range []string{"420", "422", "444"} {
-		content, err := os.ReadFile(filepath.Join("testdata", "colour-"+ratio+".jpg"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		want, err := os.ReadFile(filepath.Join("testdata", "colour-"+ratio+".rgb"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		content := fixture("colour-" + ratio + ".jpg")
+		want := fixture("colour-" + ratio + ".rgb")
 		got := make([]byte, len(want))
 		if err := decodeImage(got, content, 9, 10); err != nil {
 			t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,11 +43,29 @@ func npzOf(t testing.TB, arrays map[string][]byte) []byte {
 	return out.Bytes()
 }
 
-// testdata/six*.npz are NumPy's own: images of 4x5 whose bytes count up modulo 251, labels 2 0 1 1 0 2 as int64, and as big-endian int16.
+// fixture is a file of testdata/fixtures.zip: small files that NumPy, Python and Pillow wrote.
+func fixture(name string) []byte {
+	r, err := zip.OpenReader(filepath.Join("testdata", "fixtures.zip"))
+	if err != nil {
+		panic(err)
+	}
+	defer r.Close()
+	b, err := fs.ReadFile(r, name)
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// six*.npz are NumPy's own: images of 4x5 whose bytes count up modulo 251, labels 2 0 1 1 0 2 as int64, and as big-endian int16.
 func TestNPZ(t *testing.T) {
 	d := Dataset{Name: "six", H: 4, W: 5, Classes: []string{"a", "b", "c"}}
 	for _, file := range []string{"six.npz", "six-compressed.npz"} {
-		set, err := d.OpenNPZ(filepath.Join("testdata", file), "train")
+		path := filepath.Join(t.TempDir(), file)
+		if err := os.WriteFile(path, fixture(file), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		set, err := d.OpenNPZ(path, "train")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -138,10 +157,7 @@ func TestRepackedTree(t *testing.T) {
 
 func FuzzNPZ(f *testing.F) {
 	for _, file := range []string{"six.npz", "six-compressed.npz"} {
-		content, err := os.ReadFile(filepath.Join("testdata", file))
-		if err != nil {
-			f.Fatal(err)
-		}
+		content := fixture(file)
 		f.Add(content)
 	}
 	f.Add(npzOf(f, map[string][]byte{"image": array("|u1", "1, 4, 5, 3", make([]byte, 60)), "label": array(">u8", "1,", make([]byte, 8))}))

@@ -193,14 +193,11 @@ func TestPythonForm(t *testing.T) {
 	}
 }
 
-// testdata/*.pickle were written by Python 3 and NumPy: three images of 2x2 whose bytes are 7k modulo 256, labels 1 0 2; one array in Fortran's order.
+// *.pickle were written by Python 3 and NumPy: three images of 2x2 whose bytes are 7k modulo 256, labels 1 0 2; one array in Fortran's order.
 func TestNumPyPickles(t *testing.T) {
 	d := Dataset{Name: "three", H: 2, W: 2, Classes: []string{"a", "b", "c"}, Python: &Python{Labels: "fine_labels"}}
 	for _, name := range []string{"protocol3", "fortran"} {
-		content, err := os.ReadFile(filepath.Join("testdata", name+".pickle"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		content := fixture(name + ".pickle")
 		set, err := d.parsePickle(content)
 		if err != nil {
 			t.Fatal(err)
@@ -223,10 +220,7 @@ func TestNumPyPickles(t *testing.T) {
 func FuzzPickle(f *testing.F) {
 	d := Dataset{Name: "three", H: 2, W: 2, Classes: []string{"a", "b", "c"}, Python: &Python{Labels: "fine_labels"}}
 	for _, name := range []string{"protocol3", "fortran"} {
-		content, err := os.ReadFile(filepath.Join("testdata", name+".pickle"))
-		if err != nil {
-			f.Fatal(err)
-		}
+		content := fixture(name + ".pickle")
 		f.Add(content)
 	}
 	f.Add(cifarPickle("fine_labels", []int{2, 1}, 12, make([]byte, 24)))

@@ -1,4 +1,4 @@
-"""Writes the PyTorch files of this folder and, beside each, want.json: what they hold, as PyTorch itself reads it back.
+"""Writes pytorch.zip: files of PyTorch and want.json, what they hold, as PyTorch itself reads it back.
 
     python make.py            (any PyTorch 2; tested with 2.15)
 
@@ -13,10 +13,12 @@ import pathlib
 import pickle
 import struct
 import tarfile
+import tempfile
+import zipfile
 
 import torch
 
-here = pathlib.Path(__file__).parent
+here = pathlib.Path(tempfile.mkdtemp())
 want = {}
 
 
@@ -128,5 +130,7 @@ torch.save({"w": torch.ones(2), "evil": Evil()}, here / "evil_legacy.pt", _use_n
 torch.save(torch.nn.Linear(2, 2), here / "module_zip.pt")  # a whole module, as people save by mistake
 
 (here / "want.json").write_text(json.dumps(want, indent=1, sort_keys=True) + "\n")
-for p in sorted(here.glob("*.pt*")):
-    print(f"{p.name:24} {p.stat().st_size:6}  {hashlib.sha256(p.read_bytes()).hexdigest()[:16]}")
+with zipfile.ZipFile(pathlib.Path(__file__).with_name("pytorch.zip"), "w", zipfile.ZIP_DEFLATED, compresslevel=9) as z:
+    for p in sorted(here.iterdir()):
+        z.write(p, p.name)
+        print(f"{p.name:24} {p.stat().st_size:6}  {hashlib.sha256(p.read_bytes()).hexdigest()[:16]}")
