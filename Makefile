@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help quickstart lab notebooks book test parity verify-numbers crosscheck soak slurm lint fmt bench compile-times microbench
+.PHONY: help quickstart lab notebooks book test parity verify-numbers crosscheck records soak slurm lint fmt bench compile-times microbench
 
 SETUP := internal/setup/setup.sh
 # The settings that set-up wrote (the backend, where ECharts is), or GoMLX's backend in pure Go.
@@ -78,6 +78,12 @@ bench: ## time operations beside PyTorch, in pairs (BENCH="-compile -rounds 11")
 	@$(SETUP) base
 	@$(PYTORCH)
 	@$(ENV) go run ./cmd/carso bench $(BENCH)
+
+records: ## put finished records into the program (RECORDS="build/records/NAME.jsonl ..."); needs zip and zstd
+	@tmp=$$(mktemp -d); trap 'rm -r "$$tmp"' EXIT; \
+	zstd -q -d carso/paper/records.zip.zst -o "$$tmp/records.zip"; \
+	zip -q -0 -X -j "$$tmp/records.zip" $(RECORDS); \
+	zstd -q -f --ultra -22 "$$tmp/records.zip" -o carso/paper/records.zip.zst
 
 crosscheck: ## attack the shipped CARSO once more in plain PyTorch, without this kit, to compare with its records (some six minutes); PyTorch as for bench
 	@$(PYTORCH)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/zip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -97,7 +98,16 @@ func TestWeightsAreTheManifests(t *testing.T) {
 
 // The subcommands over a small file: converted, inspected, verified; wrong words are refused with the usage.
 func TestCheckpointCommands(t *testing.T) {
-	pt := filepath.Join("..", "..", "checkpoints", "testdata", "pytorch", "training_zip.pt")
+	dir := t.TempDir()
+	files, err := zip.OpenReader(filepath.Join("..", "..", "checkpoints", "testdata", "pytorch.zip"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer files.Close()
+	if err := os.CopyFS(dir, files); err != nil {
+		t.Fatal(err)
+	}
+	pt := filepath.Join(dir, "training_zip.pt")
 	out := filepath.Join(t.TempDir(), "out.safetensors")
 	for _, args := range [][]string{
 		{"convert", "-dtype", "f16", pt, out}, {"inspect", "-digests", pt, out}, {"verify", out}, {"inspect"}, {"list"},

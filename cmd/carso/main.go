@@ -26,7 +26,7 @@ func commands() []command {
 		{"export", "write a finished training's weights as files", export},
 		{"eval", "evaluate a row and column of the main table, or continue", evalCommand},
 		{"merge", "join the parts of evaluations, and say what is missing", merge},
-		{"records", "list, show or export records", recordsCommand},
+		{"records", "list, show, export or unpack records", recordsCommand},
 		{"table", "print a table from records", table},
 		{"attack", "check whether attacks on a row can be believed; list the attacks", attackCommand},
 		{"checkpoint", "inspect weight files", checkpoint},

@@ -10,19 +10,23 @@ import (
 	"os"
 	"strings"
 
+	"carsokit/carso/paper"
 	"carsokit/carso/record"
 	"carsokit/internal/atomicfile"
 
 	"github.com/parquet-go/parquet-go"
 )
 
-// recordsCommand lists, shows and exports records.
+// recordsCommand lists, shows, exports and unpacks records.
 func recordsCommand(_ context.Context, args []string) error {
-	const usage = "usage: carso records list|show|export [flags]"
+	const usage = "usage: carso records list|show|export|unpack [flags]"
 	if len(args) == 0 {
 		return errors.New(usage)
 	}
 	verb := args[0]
+	if verb == "unpack" {
+		return unpackRecords(args[1:])
+	}
 	fs := flag.NewFlagSet("carso records "+verb, flag.ContinueOnError)
 	dir := fs.String("records", recordsDir, "folder of further records, beside the program's own")
 	own := fs.Bool("own", true, "also the program's own records")
@@ -74,6 +78,26 @@ func recordsCommand(_ context.Context, args []string) error {
 		return errors.Join(write(w), w.Flush())
 	}
 	return errors.New(usage)
+}
+
+// unpackRecords writes the program's own record files into a folder.
+func unpackRecords(args []string) error {
+	fs := flag.NewFlagSet("carso records unpack", flag.ContinueOnError)
+	out := fs.String("out", "", "folder to write the program's own record files to")
+	if err := parse(fs, args); err != nil {
+		return err
+	}
+	if *out == "" {
+		return errors.New("carso records unpack needs -out, a folder")
+	}
+	files, err := paper.RecordFiles()
+	if err != nil {
+		return err
+	}
+	if err := os.CopyFS(*out, files); err != nil {
+		return fmt.Errorf("unpacking the program's own records, of which none may be there already: %w", err)
+	}
+	return nil
 }
 
 // list writes a line per evaluation.

@@ -99,3 +99,33 @@ func TestRecordsListAndShow(t *testing.T) {
 		}
 	}
 }
+
+// The program's own records become the files that they were made of, and nothing is written over.
+func TestRecordsUnpack(t *testing.T) {
+	want, err := paper.Committed()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if err := recordsCommand(t.Context(), []string{"unpack", "-out", dir}); err != nil {
+		t.Fatal(err)
+	}
+	got, err := record.Load(dir)
+	if err != nil || !reflect.DeepEqual(keysOf(got), keysOf(want)) {
+		t.Errorf("%d runs of %d came back: %v", len(got), len(want), err)
+	}
+	if err := recordsCommand(t.Context(), []string{"unpack", "-out", dir}); err == nil || !strings.Contains(err.Error(), "already") {
+		t.Errorf("unpacked over the same files: %v", err)
+	}
+	if err := recordsCommand(t.Context(), []string{"unpack"}); err == nil {
+		t.Error("unpacked nowhere")
+	}
+}
+
+func keysOf(runs []record.Run) map[string]int {
+	keys := map[string]int{}
+	for _, r := range runs {
+		keys[r.Key] += len(r.Images)
+	}
+	return keys
+}
