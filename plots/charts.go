@@ -81,6 +81,19 @@ const manyPoints = 40
 // Lines draws curves over a true number axis, with the points sorted by X. Intervals are drawn as a band, or as whiskers
 // where the series asks for them or has fewer than three.
 func Lines(title, xName, yName string, series []Series) *charts.Line {
+	return lines(title, "value", xName, yName, series)
+}
+
+// LogLines is Lines over an axis on which every doubling of X is one step, for settings that are tried so. Points of X that are not positive have no place there.
+func LogLines(title, xName, yName string, series []Series) *charts.Line {
+	positive := slices.Clone(series)
+	for i, s := range series {
+		positive[i].Points = slices.DeleteFunc(slices.Clone(s.Points), func(p Point) bool { return !(p.X > 0) })
+	}
+	return lines(title, "log", xName, yName, positive)
+}
+
+func lines(title, xType, xName, yName string, series []Series) *charts.Line {
 	c := charts.NewLine()
 	dense := false
 	for _, s := range series {
@@ -88,7 +101,7 @@ func Lines(title, xName, yName string, series []Series) *charts.Line {
 	}
 	decorate(&c.RectChart, title, series, 0, dense)
 	c.SetGlobalOptions(
-		charts.WithXAxisOpts(opts.XAxis{Type: "value", Name: xName, NameLocation: "middle", NameGap: 28, Scale: opts.Bool(true),
+		charts.WithXAxisOpts(opts.XAxis{Type: xType, Name: xName, NameLocation: "middle", NameGap: 28, Scale: opts.Bool(true),
 			SplitLine: &opts.SplitLine{Show: opts.Bool(false)}, AxisLine: &opts.AxisLine{OnZero: opts.Bool(false)}}),
 		charts.WithYAxisOpts(yAxis(yName)))
 	for i, s := range series {
@@ -205,7 +218,7 @@ func (visitor) VisitTitleOpt(title opts.Title) any {
 	}{title, textStyle{title.TitleStyle, titleLine}}
 }
 
-// VisitXAxis shows every category, over several lines where needed: by itself ECharts leaves out neighbours of wide labels.
+// VisitXAxis shows every category, over several lines where needed: by itself ECharts leaves out neighbours of wide labels. A logarithmic axis has the base 2.
 func (v visitor) VisitXAxis(axes []opts.XAxis) any {
 	type axisLabel struct {
 		*opts.AxisLabel
@@ -216,11 +229,19 @@ func (v visitor) VisitXAxis(axes []opts.XAxis) any {
 		opts.XAxis
 		AxisLabel axisLabel `json:"axisLabel"`
 	}
+	type logAxis struct {
+		opts.XAxis
+		LogBase int `json:"logBase"`
+	}
 	out := make([]any, len(axes))
 	for i, a := range axes {
-		out[i] = a
-		if a.Type == "category" {
+		switch a.Type {
+		case "category":
 			out[i] = axis{a, axisLabel{a.AxisLabel, 0, labelLine}}
+		case "log":
+			out[i] = logAxis{a, 2}
+		default:
+			out[i] = a
 		}
 	}
 	return out

@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -156,6 +157,38 @@ func mustOutline(t *testing.T, e *element) []segment {
 		t.Fatal(err)
 	}
 	return outline
+}
+
+// On the axis of LogLines doublings are equally far apart, a point at 0 is left out, and the band is at the points.
+func TestLogLines(t *testing.T) {
+	goldentest.NeedECharts(t)
+	points := []Point{{X: 0, Y: 90, Lo: 80, Hi: 95}, {X: 1, Y: 80, Lo: 75, Hi: 90}, {X: 2, Y: 50, Lo: 45, Hi: 60}, {X: 8, Y: 30, Lo: 25, Hi: 31}, {X: 128, Y: 10, Lo: 5, Hi: 20}}
+	svg, err := SVG(LogLines("", "x", "y", []Series{{Name: "a", Points: points}}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	curve := shapes(t, svg, func(e *element) bool {
+		return e.name == "path" && e.attr["stroke"] == colour(0) && e.attr["stroke-opacity"] != "0" && e.attr["fill"] == "none" && len(ends(mustOutline(t, e))) == 4
+	})
+	band := shapes(t, svg, func(e *element) bool {
+		return e.name == "path" && e.attr["fill"] == colour(0) && e.attr["fill-opacity"] == "0.18"
+	})
+	if len(curve) != 1 || len(band) != 1 {
+		t.Fatalf("%d curves and %d bands, want one each", len(curve), len(band))
+	}
+	line := ends(curve[0])
+	step := line[1][0] - line[0][0]
+	for i, p := range points[1:] {
+		if at := (line[i][0] - line[0][0]) / step; step < 10 || math.Abs(at-math.Log2(p.X)) > 0.01 {
+			t.Errorf("X %g is %.3f steps of %.1f pixels from 1, want %g", p.X, at, step, math.Log2(p.X))
+		}
+		if !slices.ContainsFunc(ends(band[0]), func(e [2]float64) bool { return math.Abs(e[0]-line[i][0]) < 0.1 && e[1] < line[i][1]-1 }) {
+			t.Errorf("no end of the band over the point at %g", p.X)
+		}
+	}
+	if points[0].X != 0 {
+		t.Error("the caller's points were changed")
+	}
 }
 
 // Whiskers of bars stand over the middle of their bar and reach from Lo to Hi.

@@ -49,8 +49,8 @@ func TestPicturesInDocuments(t *testing.T) {
 	}
 	for name, chart := range map[string]plots.Chart{
 		"scaling": plots.Lines("One gradient of CARSO over its samples, draws and images", "how many", "seconds", scaling),
-		"eps":     plots.Lines("AutoAttack rand over the bound, scale small", "l_inf bound in 1/255", "accuracy (%)", eval.TableCurves(eps, "rand")),
-		"samples": plots.Lines("AutoAttack rand over the number of samples, scale small", "N", "accuracy (%)", eval.TableCurves(samples, "rand")),
+		"eps":     plots.LogLines("AutoAttack rand over the bound, scale small", "l_inf bound in 1/255", "accuracy (%)", eval.TableCurves(eps, "rand")),
+		"samples": plots.LogLines("AutoAttack rand over the number of samples, scale small", "N", "accuracy (%)", eval.TableCurves(samples, "rand")),
 		"fates":   eval.FateBars("What became of the images under rand", names, found),
 	} {
 		svg, err := plots.SVG(chart)
