@@ -1,12 +1,18 @@
-"""The shipped CARSO of scenario a under APGD-CE, once more and without this kit: networks, aggregations and attack in plain PyTorch.
+"""CARSO on CIFAR-10 under APGD-CE, once more and without this kit: networks, aggregations and attack in plain PyTorch.
 
-Reads the shipped weights and the built-in test images, attacks the classifier alone, CARSO through the reference's peel in float32 and CARSO through log S, each as
-AutoAttack's rand does in its first part (40 steps of 4 draws, as at scale small), and writes what became of each image as JSON. cmd/carso's tests compare it with
-the kit's records. Draws are PyTorch's own, so that single images may differ.
+Reads weights and the built-in test images, attacks the classifier alone, CARSO through the reference's peel in float32 and CARSO through log S, each as
+AutoAttack's rand does in its first part, and writes what became of each image as JSON. By default the weights are those that ship, in attacks of 40 steps of 4 draws
+as at scale small: cmd/carso's tests compare that with the kit's records. Draws are PyTorch's own, so that single images may differ.
+
+The authors' weights, with the paper's attack length (carso checkpoint get a -out build/weights brings and checks them):
+
+    python internal/bench/crosscheck.py --weights build/weights --classifier cifar10_a3_b10_t4_20m_w --purifier wrn_28_10_cifar_10_cui_2023 \\
+        --depth 28 --width 10 --steps 100 --draws 20 --device cuda --images 1000 --batch 50
 """
 import argparse
 import json
 import math
+import re
 import struct
 import time
 from pathlib import Path
@@ -15,15 +21,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pytorch import LATENT, N, WRN, Purifier, apgd, ce_gradient
+from pytorch import N, WRN, Purifier, apgd, ce_gradient
 
 ROOT = Path(__file__).resolve().parents[2]
-STEM = "wrn_10_2_cifar_10_small"
 
 
-def tensors(name):
+def tensors(folder, name):
     """A safetensors file as float32 tensors: 8 bytes of length, a JSON header, the data."""
-    raw = (ROOT / "checkpoints" / "shipped" / f"{name}.safetensors").read_bytes()
+    raw = (Path(folder) / f"{name}.safetensors").read_bytes()
     end = 8 + struct.unpack("<Q", raw[:8])[0]
     found = {}
     for key, about in json.loads(raw[8:end]).items():
@@ -41,22 +46,25 @@ def fill(module, named):
     assert not left and set(named) <= set(module.state_dict()), (left, named.keys())
 
 
-def classifier():
-    f, named = WRN(10, 2), {}
-    for key, value in tensors(STEM).items():
-        for a, b in (("layer.", "blocks."), (".block.0", ""), ("batchnorm_", "bn"), ("conv_", "conv"), ("batchnorm", "bn"), ("logits", "head")):
-            key = key if key == "init_conv.weight" else key.replace(a, b)
+def classifier(o):
+    f, named, groups = WRN(o.depth, o.width), {}, (o.depth - 4) // 6
+    for key, value in tensors(o.weights, o.classifier).items():
+        key = re.sub(r"^layer\.(\d)\.block\.(\d)", lambda m: f"blocks.{groups * int(m[1]) + int(m[2])}", key)
+        if key != "init_conv.weight":
+            for a, b in (("batchnorm_", "bn"), ("conv_", "conv"), ("batchnorm", "bn"), ("logits", "head")):
+                key = key.replace(a, b)
         named[key] = value
     named |= {"mean": f.mean, "std": f.std}
     fill(f, named)
     return f
 
 
-def purifier():
-    p = Purifier(10, 2)
-    fill(p.compressors, tensors(STEM + "_repr_compressors"))
-    fill(p.fc, {key.removeprefix("1."): value for key, value in tensors(STEM + "_repr_fcn_compressor").items()})
-    decoder = tensors(STEM + "_decoder")
+def purifier(o):
+    decoder, joined = (tensors(o.weights, o.purifier + part) for part in ("_decoder", "_repr_fcn_compressor"))
+    cond = len(joined["1.0.weight"])
+    p = Purifier(o.depth, o.width, cond, decoder["0.1.weight"].shape[1] - cond, len(decoder["1.0.weight"]))
+    fill(p.compressors, tensors(o.weights, o.purifier + "_repr_compressors"))
+    fill(p.fc, {key.removeprefix("1."): value for key, value in joined.items()})
     fill(p.first, {k: decoder[f"0.1.{k}"] for k in ("weight", "bias")})
     fill(p.last, {k: decoder[f"5.{k}"] for k in ("weight", "bias")})
     fill(p.up, {f"{int(k[0]) - 1}{k[1:]}": v for k, v in decoder.items() if k[0] in "1234"})
@@ -78,7 +86,7 @@ def samples(f, p, x):
     taps = []
     f(x, taps)
     c = p.condition(taps).repeat_interleave(N, 0)
-    z = torch.randn(len(c), LATENT)
+    z = torch.randn(len(c), p.latent, device=x.device)
     return f(torch.sigmoid(p.decode(z, c))).view(len(x), N, -1)
 
 
@@ -94,6 +102,8 @@ def attack(model, draws, steps, x, y):
         initial = model(x).argmax(1) == y
     broken, blind = torch.zeros_like(initial), torch.zeros_like(initial)
     at = initial.nonzero().flatten()
+    if not len(at):
+        return initial, broken, blind
     x, y, first = x[at], y[at], []
 
     def gradient(x):
@@ -114,8 +124,14 @@ def attack(model, draws, steps, x, y):
 
 
 def main():
-    flags = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    flags.add_argument("--images", type=int, default=100)
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--weights", default=ROOT / "checkpoints" / "shipped", help="folder of the weight files")
+    flags.add_argument("--classifier", default="wrn_10_2_cifar_10_small", help="name of the classifier's file")
+    flags.add_argument("--purifier", default="wrn_10_2_cifar_10_small", help="what the names of the purifier's files begin with")
+    flags.add_argument("--depth", type=int, default=10)
+    flags.add_argument("--width", type=int, default=2)
+    flags.add_argument("--device", default="cpu")
+    flags.add_argument("--images", type=int, default=100, help="the first of the test split, at most 1000")
     flags.add_argument("--steps", type=int, default=40)
     flags.add_argument("--draws", type=int, default=4)
     flags.add_argument("--batch", type=int, default=25)
@@ -123,9 +139,10 @@ def main():
     flags.add_argument("--out", default=ROOT / "build" / "bench" / "crosscheck.json")
     o = flags.parse_args()
     torch.manual_seed(o.seed)
-    f, p = classifier().eval().requires_grad_(False), purifier().eval().requires_grad_(False)
-    x, y = images(o.images)
-    report = {"torch": torch.__version__, "images": o.images, "steps": o.steps, "draws": o.draws, "seed": o.seed, "attacks": []}
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32 is what the question is about
+    f, p = (m.eval().requires_grad_(False).to(o.device) for m in (classifier(o), purifier(o)))
+    x, y = (v.to(o.device) for v in images(o.images))
+    report = {"torch": torch.__version__, "classifier": o.classifier, "device": o.device, "images": o.images, "steps": o.steps, "draws": o.draws, "seed": o.seed, "attacks": []}
     for row, output, model, draws in (
         ("classifier", "classifier", f, 1),
         ("carso-paper", "peel-reference", lambda x: peel(samples(f, p, x)), o.draws),

@@ -68,8 +68,9 @@ def fcn(cin, cout):
 
 
 class Purifier(nn.Module):
-    def __init__(self, depth, width):
+    def __init__(self, depth, width, cond=COND, latent=LATENT, channels=CHANNELS):
         super().__init__()
+        self.latent, self.channels = latent, channels
         half = lambda c: (c + 1) // 2
         self.compressors, flat = nn.ModuleList(), 0
         pairs = 2 * ((depth - 4) // 6)
@@ -80,12 +81,12 @@ class Purifier(nn.Module):
                 k = half(k)
             self.compressors.append(nn.Sequential(*layers))
             flat += k * (side - 6) ** 2
-        self.fc = fcn(flat, COND)
+        self.fc = fcn(flat, cond)
         self.image = nn.Sequential(conv_block(3, 6, 2, 1), conv_block(6, 12, 2, 1))
-        self.joint = fcn(12 * 64 + COND, LATENT)
-        self.mu, self.logvar = nn.Linear(LATENT, LATENT), nn.Linear(LATENT, LATENT)
-        self.first = nn.Linear(LATENT + COND, CHANNELS * 9)
-        ch = [CHANNELS, CHANNELS, CHANNELS // 2, CHANNELS // 4, CHANNELS // 8]
+        self.joint = fcn(12 * 64 + cond, latent)
+        self.mu, self.logvar = nn.Linear(latent, latent), nn.Linear(latent, latent)
+        self.first = nn.Linear(latent + cond, channels * 9)
+        ch = [channels, channels, channels // 2, channels // 4, channels // 8]
         up = lambda i: nn.Sequential(nn.ConvTranspose2d(ch[i], ch[i + 1], 3, 2, 1, bias=False), nn.BatchNorm2d(ch[i + 1]), nn.LeakyReLU(0.2))
         self.up = nn.Sequential(*[up(i) for i in range(4)])
         self.last = nn.ConvTranspose2d(ch[4], 3, 2, 1, 1)
@@ -94,7 +95,7 @@ class Purifier(nn.Module):
         return self.fc(torch.cat([c(t).flatten(1) for c, t in zip(self.compressors, taps)], 1))
 
     def decode(self, z, c):
-        h = F.leaky_relu(self.first(torch.cat([z, c], 1)), 0.2).view(-1, CHANNELS, 3, 3)
+        h = F.leaky_relu(self.first(torch.cat([z, c], 1)), 0.2).view(-1, self.channels, 3, 3)
         return self.last(self.up(h))
 
 
