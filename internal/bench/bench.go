@@ -303,7 +303,8 @@ func (r Report) Table() (header []string, rows [][]string) {
 	if r.Ceiling > 0 {
 		header = append(header, "share of the ceiling", "PyTorch's share")
 	}
-	compiled := r.Mode == "compiled" // which is when PyTorch's first run has to compile, too
+	// When PyTorch's first run has to compile, too, and in reports that know it.
+	compiled := r.Mode == "compiled" && slices.ContainsFunc(r.Results, func(c Result) bool { return c.TorchFirst > 0 })
 	if compiled {
 		header = append(header, "first run, kit", "PyTorch")
 	}
