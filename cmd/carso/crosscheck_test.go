@@ -27,10 +27,14 @@ type crosscheck struct {
 type both struct{ kit, torch, same int }
 
 func (b *both) add(kit, torch bool) {
-	for n, is := range map[*int]bool{&b.kit: kit, &b.torch: torch, &b.same: kit == torch} {
-		if is {
-			*n++
-		}
+	if kit {
+		b.kit++
+	}
+	if torch {
+		b.torch++
+	}
+	if kit == torch {
+		b.same++
 	}
 }
 
