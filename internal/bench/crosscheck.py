@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pytorch import N, WRN, Purifier, apgd, ce_gradient
+from pytorch import N, WRN, Carso, Purifier, apgd, ce_gradient
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -81,15 +81,6 @@ def images(count):
     return torch.from_numpy(rgb.astype(np.float32) / 255), torch.from_numpy(labels)
 
 
-def samples(f, p, x):
-    """Logits of N reconstructions of each image, [n,N,classes], of draws from the prior."""
-    taps = []
-    f(x, taps)
-    c = p.condition(taps).repeat_interleave(N, 0)
-    z = torch.randn(len(c), p.latent, device=x.device)
-    return f(torch.sigmoid(p.decode(z, c))).view(len(x), N, -1)
-
-
 def peel(logits):
     """As the reference computes it: P, the softmax of the sums of exp(logit), rounds to 0 or 1 in float32."""
     P = logits.exp().sum(1).softmax(1)
@@ -142,11 +133,13 @@ def main():
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False  # float32 is what the question is about
     f, p = (m.eval().requires_grad_(False).to(o.device) for m in (classifier(o), purifier(o)))
     x, y = (v.to(o.device) for v in images(o.images))
+    carso = Carso(f, p)
+    samples = lambda x: carso.samples(x, torch.randn(len(x), N, p.latent, device=x.device))  # of draws from the prior
     report = {"torch": torch.__version__, "classifier": o.classifier, "device": o.device, "images": o.images, "steps": o.steps, "draws": o.draws, "seed": o.seed, "attacks": []}
     for row, output, model, draws in (
         ("classifier", "classifier", f, 1),
-        ("carso-paper", "peel-reference", lambda x: peel(samples(f, p, x)), o.draws),
-        ("carso-honest", "log-sum", lambda x: samples(f, p, x).logsumexp(1), o.draws),
+        ("carso-paper", "peel-reference", lambda x: peel(samples(x)), o.draws),
+        ("carso-honest", "log-sum", lambda x: samples(x).logsumexp(1), o.draws),
     ):
         found, start = [], time.time()
         for k in range(0, o.images, o.batch):

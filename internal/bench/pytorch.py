@@ -106,13 +106,15 @@ class Carso(nn.Module):
         super().__init__()
         self.f, self.p = f, purifier
 
-    def forward(self, x, z):
+    def samples(self, x, z):
+        """Logits of the reconstructions of each image, [n,N,classes], at the draws z [n,N,latent]."""
         taps = []
         self.f(x, taps)
-        c = self.p.condition(taps)
-        c = c.unsqueeze(1).expand(-1, N, -1).reshape(-1, COND)
-        logits = self.f(torch.sigmoid(self.p.decode(z.reshape(-1, LATENT), c)))
-        return torch.logsumexp(logits.view(x.shape[0], N, -1), 1)
+        c = self.p.condition(taps).repeat_interleave(N, 0)
+        return self.f(torch.sigmoid(self.p.decode(z.flatten(0, 1), c))).view(len(x), N, -1)
+
+    def forward(self, x, z):
+        return self.samples(x, z).logsumexp(1)
 
 
 def ce_gradient(model, x, y, *noise):
