@@ -28,7 +28,7 @@ func Scales() []Scale {
 		{"quickstart", 64, 10, 2, 10, 2, pgdStep, 4},
 		{"small", 500, 40, 4, 40, 4, pgdStep, 10},
 		{"small-full", 200, 100, 20, 100, 20, pgdStep, 10},
-		{"medium", 1000, 100, 20, 200, 20, pgdStep, 10},
+		{"medium", 500, 40, 4, 40, 4, pgdStep, 10},
 		{"paper", 10000, 100, 20, 200, 20, pgdStep, 10},
 	}
 }
