@@ -677,6 +677,13 @@ func TestScales(t *testing.T) {
 		if got, err := FindScale(s.Name); err != nil || got != s {
 			t.Errorf("%s: %+v, error %v", s.Name, got, err)
 		}
+		if s.Name == ScaleMedium { // larger networks under the protocol of small, so that the two can be compared
+			small, _ := FindScale("small")
+			if small.Name = s.Name; small != s {
+				t.Errorf("%+v, small is %+v", s, small)
+			}
+			continue
+		}
 		if c := s.Images * s.Steps * s.EoT; c <= cost {
 			t.Errorf("%s costs no more than the scale before it", s.Name)
 		} else {
@@ -714,6 +721,37 @@ func TestMedium(t *testing.T) {
 		if got := lacking(q); got == "" != (c.want == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s/%s: %q", c.scenario, c.row, got)
 		}
+	}
+}
+
+// TestBackends: a table names the runs that were not computed on XLA on a CPU, in one note for each backend.
+func TestBackends(t *testing.T) {
+	rs := runs()
+	of := func(rs []record.Run) (notes []string) {
+		for _, note := range build(t, "main", rs).Notes {
+			if strings.Contains(note, "of backend") {
+				notes = append(notes, note)
+			}
+		}
+		return notes
+	}
+	set := func(i int, backend string) { rs[i].Spec.Versions = map[string]string{"backend": backend} }
+	for i := range rs {
+		set(i, "xla")
+	}
+	if got := of(rs); got != nil {
+		t.Errorf("all on a CPU: %q", got)
+	}
+	i := slices.IndexFunc(rs, func(r record.Run) bool { return r.Spec.Row == "classifier" && r.Spec.Column == "rand" })
+	set(i, "xla:cuda,tf32")
+	if got, want := of(rs), []string{"of backend xla:cuda,tf32: " + rs[i].File}; !slices.Equal(got, want) {
+		t.Errorf("one on a GPU: %q, want %q", got, want)
+	}
+	for i := range rs {
+		set(i, "xla:cuda")
+	}
+	if got := of(rs); !slices.Equal(got, []string{"all records are of backend xla:cuda"}) {
+		t.Errorf("all on a GPU: %q", got)
 	}
 }
 

@@ -21,7 +21,7 @@ type Scale struct {
 // pgdStep is the paper's step size of PGD+EoT at every scale.
 const pgdStep = 0.007
 
-// Scales lists the scales from the cheapest to the paper's.
+// Scales lists the scales from the cheapest to the paper's. medium has the protocol of small, on larger networks.
 func Scales() []Scale {
 	return []Scale{
 		{"tiny", 8, 2, 1, 2, 1, pgdStep, 2},

@@ -127,6 +127,7 @@ func filled(id, scale string, runs []record.Run) (*builder, error) {
 			b := &builder{runs: runs, scale: s, Table: Table{ID: id, Title: e.Title, Scale: scale}}
 			e.build(b)
 			b.noteWeights()
+			b.noteBackends()
 			return b, nil
 		}
 		ids = append(ids, e.ID)
@@ -293,6 +294,29 @@ func (b *builder) noteWeights() {
 				b.note("%s is of other weights under the name %s than the records before: keep those of different weights in different folders (-records)", r.File, w.File)
 			}
 		}
+	}
+}
+
+// noteBackends says which runs of a table were computed on something else than XLA on a CPU in float32: verdicts can differ by what rounding turns.
+func (b *builder) noteBackends() {
+	var names []string
+	files := map[string][]string{}
+	for _, r := range b.used {
+		name := r.Spec.Versions["backend"]
+		if name == "" || name == "xla" {
+			continue
+		}
+		if files[name] == nil {
+			names = append(names, name)
+		}
+		files[name] = append(files[name], r.File)
+	}
+	for _, name := range names {
+		if len(files[name]) == len(b.used) {
+			b.note("all records are of backend %s", name)
+			continue
+		}
+		b.note("of backend %s: %s", name, strings.Join(files[name], ", "))
 	}
 }
 

@@ -43,7 +43,7 @@ type Spec struct {
 	Scenario string            `json:"scenario"` // "a", "b", "c"
 	Row      string            `json:"row"`      // "classifier", "plain", "carso-paper", "carso-honest"
 	Column   string            `json:"column"`   // "clean", "apgd-ce", "rand", "pgd-eot", "strict"
-	Scale    string            `json:"scale"`    // "tiny", "quickstart", "small", "small-full", "paper"
+	Scale    string            `json:"scale"`    // of paper.Scales, such as "small"
 	Data     Data              `json:"data"`
 	Weights  []Weight          `json:"weights,omitempty"`
 	Defence  json.RawMessage   `json:"defence"` // ensemble size, deciding aggregation, architecture

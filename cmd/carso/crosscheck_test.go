@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"carsokit/carso/paper"
 	"carsokit/carso/record"
@@ -14,7 +15,7 @@ import (
 
 // crosscheck is what internal/bench/crosscheck.py writes: attacks made in PyTorch, without this kit. The lists have a number for each image, 1 for yes.
 type crosscheck struct {
-	Torch                string
+	Torch, Classifier    string
 	Images, Steps, Draws int
 	Attacks              []struct {
 		Row, Output     string
@@ -48,9 +49,13 @@ func crosscheckTable(runs []record.Run, file string) (string, error) {
 	if err := json.Unmarshal(text, &report); err != nil {
 		return "", fmt.Errorf("%s: %w", file, err)
 	}
+	scale := "small"
+	if strings.HasSuffix(report.Classifier, "_"+paper.ScaleMedium) {
+		scale = paper.ScaleMedium
+	}
 	var rows [][]string
 	for _, a := range report.Attacks {
-		run, err := paper.Find(runs, record.Query{Scenario: "a", Row: a.Row, Column: "rand", Scale: "small"})
+		run, err := paper.Find(runs, record.Query{Scenario: "a", Row: a.Row, Column: "rand", Scale: scale})
 		if err != nil {
 			return "", err
 		}

@@ -93,7 +93,7 @@ func TestEvalLine(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	run, err := record.Best(runs, record.Query{Row: "carso-honest", Column: "rand"}, nil)
+	run, err := record.Best(runs, record.Query{Scenario: "a", Row: "carso-honest", Column: "rand", Scale: "small"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,12 +26,18 @@ from pytorch import N, WRN, Carso, Purifier, apgd, ce_gradient
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def tensors(folder, name):
-    """A safetensors file as float32 tensors: 8 bytes of length, a JSON header, the data."""
+def header(folder, name):
+    """A safetensors file's bytes, its JSON header, and where that ends: 8 bytes of length, the header, the data."""
     raw = (Path(folder) / f"{name}.safetensors").read_bytes()
     end = 8 + struct.unpack("<Q", raw[:8])[0]
+    return raw, json.loads(raw[8:end]), end
+
+
+def tensors(folder, name):
+    """A safetensors file as float32 tensors."""
+    raw, names, end = header(folder, name)
     found = {}
-    for key, about in json.loads(raw[8:end]).items():
+    for key, about in names.items():
         if key == "__metadata__" or key.endswith("num_batches_tracked"):
             continue
         kind = {"F16": np.float16, "F32": np.float32}[about["dtype"]]
@@ -59,10 +65,24 @@ def classifier(o):
     return f
 
 
+def seen(o):
+    """The numbers of the representations that the purifier's files name; None where they name none, which is all."""
+    about = header(o.weights, o.purifier + "_decoder")[1].get("__metadata__", {})
+    taps = json.loads(about.get("training", "{}")).get("recipe", {}).get("config", {}).get("taps")
+    if not taps:
+        return None
+    names, blocks = [], (o.depth - 4) // 6
+    for group in range(3):
+        for block in range(blocks):
+            at = f"layer.{group}.block.{block}."
+            names += [at + "conv_0", at + "conv_1"] + ([at + "shortcut"] if group > 0 and block == 0 else [])
+    return [names.index(t) for t in taps]
+
+
 def purifier(o):
     decoder, joined = (tensors(o.weights, o.purifier + part) for part in ("_decoder", "_repr_fcn_compressor"))
     cond = len(joined["1.0.weight"])
-    p = Purifier(o.depth, o.width, cond, decoder["0.1.weight"].shape[1] - cond, len(decoder["1.0.weight"]))
+    p = Purifier(o.depth, o.width, cond, decoder["0.1.weight"].shape[1] - cond, len(decoder["1.0.weight"]), seen(o))
     fill(p.compressors, tensors(o.weights, o.purifier + "_repr_compressors"))
     fill(p.fc, {key.removeprefix("1."): value for key, value in joined.items()})
     fill(p.first, {k: decoder[f"0.1.{k}"] for k in ("weight", "bias")})

@@ -68,14 +68,17 @@ def fcn(cin, cout):
 
 
 class Purifier(nn.Module):
-    def __init__(self, depth, width, cond=COND, latent=LATENT, channels=CHANNELS):
+    def __init__(self, depth, width, cond=COND, latent=LATENT, channels=CHANNELS, taps=None):
+        """taps are the numbers of the representations that the condition is made of, in the order of WRN.forward; None: all."""
         super().__init__()
         self.latent, self.channels = latent, channels
         half = lambda c: (c + 1) // 2
         self.compressors, flat = nn.ModuleList(), 0
         pairs = 2 * ((depth - 4) // 6)
-        for c, side in pairs * [(16 * width, 32)] + (pairs + 1) * [(32 * width, 16)] + (pairs + 1) * [(64 * width, 8)]:
-            layers, k = [], c
+        maps = pairs * [(16 * width, 32)] + (pairs + 1) * [(32 * width, 16)] + (pairs + 1) * [(64 * width, 8)]
+        self.taps = range(len(maps)) if taps is None else taps
+        for t in self.taps:
+            layers, (k, side) = [], maps[t]
             for _ in range(3):
                 layers.append(conv_block(k, half(k)))
                 k = half(k)
@@ -92,7 +95,7 @@ class Purifier(nn.Module):
         self.last = nn.ConvTranspose2d(ch[4], 3, 2, 1, 1)
 
     def condition(self, taps):
-        return self.fc(torch.cat([c(t).flatten(1) for c, t in zip(self.compressors, taps)], 1))
+        return self.fc(torch.cat([c(taps[t]).flatten(1) for c, t in zip(self.compressors, self.taps)], 1))
 
     def decode(self, z, c):
         h = F.leaky_relu(self.first(torch.cat([z, c], 1)), 0.2).view(-1, self.channels, 3, 3)
