@@ -41,8 +41,8 @@ func SmallRecipe(dataset, scale string, plain bool) (Recipe, error) {
 		// Two steps of attack instead of one: a network of this size can learn to mislead one, and no longer resist any other (Wong et al. 2020).
 		if !plain {
 			r.Net.Depth, r.Net.Width = 28, 4
-			// The average is over a tenth of the run, as at the small scale, whose epochs have four times as many steps.
-			r.Batch, r.PeakLR, r.Steps, r.StepSize, r.EMA = 256, 0.2, 2, 6./255, 0.996
+			// The average is over less than a tenth of the run; an epoch has a quarter of the small scale's steps.
+			r.Epochs, r.Batch, r.PeakLR, r.Steps, r.StepSize, r.EMA = 18, 256, 0.2, 2, 6./255, 0.996
 		}
 	case "tiny":
 		r.Epochs, r.Batch, r.HeldOut = 1, 50, 100

@@ -144,7 +144,7 @@ func TestNumbersInNotebooks(t *testing.T) {
 			}
 			for _, o := range c.Outputs {
 				if text, ok := o.Data[markdownType]; ok {
-					forms, err := recomputedTable(runs, text)
+					forms, err := recomputedTable(runs, text, string(c.Source))
 					if err != nil {
 						t.Errorf("%s, cell %d: %v", name, i, err)
 					}
@@ -154,7 +154,7 @@ func TestNumbersInNotebooks(t *testing.T) {
 					}
 				}
 				if chart, ok := o.Data[echartsType]; ok {
-					n, err := compareIntervals(runs, chart)
+					n, err := compareIntervals(runs, chart, string(c.Source))
 					if err != nil {
 						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
 					}
@@ -193,8 +193,8 @@ func TestNumbersInNotebooks(t *testing.T) {
 	}
 }
 
-// recomputedTable builds the table that an output shows from the records: nil if it is none of ours, or live.
-func recomputedTable(runs []record.Run, raw json.RawMessage) (map[string]string, error) {
+// recomputedTable builds the table that an output of a cell shows from the records: nil if it is none of ours, or live.
+func recomputedTable(runs []record.Run, raw json.RawMessage, source string) (map[string]string, error) {
 	var text lines
 	if err := json.Unmarshal(raw, &text); err != nil {
 		return nil, err
@@ -221,7 +221,7 @@ func recomputedTable(runs []record.Run, raw json.RawMessage) (map[string]string,
 	}
 	// Several tables may have these rows and columns, such as those of another bound: one that says the same is the one that is shown.
 	var first map[string]string
-	tables, err := tablesOf(scale, runs)
+	tables, err := tablesOf(scale, runs, source)
 	if err != nil {
 		return nil, err
 	}
@@ -255,16 +255,24 @@ func recomputedTable(runs []record.Run, raw json.RawMessage) (map[string]string,
 	return nil, fmt.Errorf("no table has the rows and columns of this one of scale %s: run the notebook again", scale)
 }
 
-// tablesOf are all tables of a scale, with the images of each run and with those that all of a table's runs hold.
-func tablesOf(scale string, runs []record.Run) (all []paper.Table, err error) {
+// tablesOf are all tables of a scale that a cell of this source can show: with the images of each run, with those that all of a table's runs hold, or, where the
+// source calls neither by itself, both.
+func tablesOf(scale string, runs []record.Run, source string) (all []paper.Table, err error) {
 	if len(runs) == 0 {
 		return nil, nil
 	}
-	key := tablesKey{scale, &runs[0]}
+	builds := []func(id, scale string, runs []record.Run) (paper.Table, error){paper.Build, paper.Common}
+	switch build, common := strings.Contains(source, "paper.Build("), strings.Contains(source, "paper.Common("); {
+	case build && !common:
+		builds = builds[:1]
+	case common && !build:
+		builds = builds[1:]
+	}
+	key := tablesKey{scale, &runs[0], len(builds), strings.Contains(source, "paper.Common(")}
 	if known, ok := tablesMemo.Load(key); ok {
 		return known.([]paper.Table), nil
 	}
-	for _, build := range []func(id, scale string, runs []record.Run) (paper.Table, error){paper.Build, paper.Common} {
+	for _, build := range builds {
 		for _, entry := range paper.Tables() {
 			table, err := build(entry.ID, scale, runs)
 			if err != nil {
@@ -281,8 +289,10 @@ func tablesOf(scale string, runs []record.Run) (all []paper.Table, err error) {
 var tablesMemo sync.Map
 
 type tablesKey struct {
-	scale string
-	runs  *record.Run
+	scale  string
+	runs   *record.Run
+	builds int
+	common bool
 }
 
 // replaceForms puts the forms of an output into the file of its notebook, as it cuts texts into lines.
@@ -334,8 +344,9 @@ var (
 	interval   = regexp.MustCompile(`: (\S+ \[\S+, \S+\])$`)
 )
 
-// compareIntervals looks up every value with an interval, in a chart whose title ends with its scale, among all cells of that scale.
-func compareIntervals(runs []record.Run, raw json.RawMessage) (compared int, err error) {
+// compareIntervals looks up every value with an interval, in a chart whose title ends with its scale, among all cells of that scale. A chart that is titled as a table has
+// all of its points.
+func compareIntervals(runs []record.Run, raw json.RawMessage, source string) (compared int, err error) {
 	var chart named
 	if err := json.Unmarshal(raw, &chart); err != nil {
 		return 0, err
@@ -347,22 +358,50 @@ func compareIntervals(runs []record.Run, raw json.RawMessage) (compared int, err
 	}
 	known := map[string]bool{}
 	add := func(value, lo, hi float64) { known[fmt.Sprintf("%.4g [%.4g, %.4g]", value, lo, hi)] = true }
-	tables, err := tablesOf(scale[1], runs)
+	tables, err := tablesOf(scale[1], runs, source)
 	if err != nil {
 		return 0, err
 	}
+	points := chart.withIntervals()
 	for _, table := range tables {
 		for _, c := range slices.Concat(table.Cells...) {
 			add(c.Value, c.Lo, c.Hi)
 		}
+		if title != table.Title+", scale "+scale[1] {
+			continue
+		}
+		want := 0
+		for k, column := range table.Columns {
+			if !chart.shows(column.ID) {
+				continue
+			}
+			for _, cells := range table.Cells {
+				if cells[k].Reason == "" {
+					want++
+				}
+			}
+		}
+		if len(points) != want {
+			return 0, fmt.Errorf("%q has %d points, the records have %d", title, len(points), want)
+		}
 	}
-	for _, p := range chart.withIntervals() {
+	for _, p := range points {
 		if !known[interval.FindStringSubmatch(p)[1]] {
 			return compared, fmt.Errorf("%q of %q is in no cell of scale %s", p, title, scale[1])
 		}
 		compared++
 	}
 	return compared, nil
+}
+
+// shows says whether a series is that of a column, as "rand" or "rand of carso-paper" are.
+func (n named) shows(column string) bool {
+	for _, s := range n.Series {
+		if name, _, _ := strings.Cut(s.Name, " of "); name == column {
+			return true
+		}
+	}
+	return false
 }
 
 // withIntervals are the names of a chart's points that end in a value with its interval.
