@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -29,16 +28,23 @@ func TestDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	now, err := docblock.Rewrite(string(old), "bench", func(name string) (string, error) {
-		if text, err := os.ReadFile(filepath.Join(docs, "bench", name+".txt")); err == nil {
+		file, what, _ := strings.Cut(name, " ")
+		if text, err := os.ReadFile(filepath.Join(docs, "bench", file+".txt")); err == nil {
 			return layers(string(text))
 		}
-		file, isHours := strings.CutSuffix(name, " hours")
 		r, err := Read(filepath.Join(docs, "bench", file+".json"))
 		if err != nil {
 			return "", err
 		}
-		if isHours {
+		switch what {
+		case "hours":
 			return hours(r)
+		case "breakdown":
+			text, err := os.ReadFile(filepath.Join(docs, "bench", "cpu-two-cores-layers.txt"))
+			if err != nil {
+				return "", err
+			}
+			return breakdown(r, string(text))
 		}
 		text := docblock.Table(r.Table()) + "\nPyTorch " + r.Torch + "."
 		if r.Ceiling > 0 {
@@ -58,69 +64,6 @@ func TestDocument(t *testing.T) {
 	if err := os.WriteFile(path, []byte(now), 0o666); err != nil {
 		t.Fatal(err)
 	}
-}
-
-// layers makes a table of the output of Go's benchmarks Ceiling and Convolution of internal/nn: rates, and as shares of the ceiling.
-func layers(text string) (string, error) {
-	rates, order := map[string]float64{}, []string(nil)
-	for line := range strings.Lines(text) {
-		f := strings.Fields(line)
-		if len(f) != 6 || !strings.HasPrefix(f[0], "Benchmark") {
-			continue
-		}
-		name := f[0][strings.Index(f[0], "/")+1 : strings.LastIndex(f[0], "-")]
-		rate, err := strconv.ParseFloat(f[4], 64)
-		if err != nil {
-			return "", err
-		}
-		rates[name] = rate
-		if layer, is := strings.CutSuffix(name, "/forward"); is && !slices.Contains(order, layer) {
-			order = append(order, layer)
-		}
-	}
-	ceiling := rates["product"]
-	if ceiling == 0 || rates["pass"] == 0 || rates["small"] == 0 {
-		return "", errors.New("no benchmark Ceiling in it")
-	}
-	var rows [][]string
-	var forward, back, slow float64 // ms an image
-	for _, l := range order {
-		shape, at, _ := strings.Cut(l, "/")
-		kernel, rest, _ := strings.Cut(shape, ",")
-		channels, side, _ := strings.Cut(rest, ",")
-		in, out, _ := strings.Cut(channels, "-")
-		row := []string{kernel, in + " to " + out, side + "x" + side, at}
-		for _, what := range []string{"forward", "input", "kernel"} {
-			row = append(row, fmt.Sprintf("%.0f (%.2f)", rates[l+"/"+what], rates[l+"/"+what]/ceiling))
-		}
-		rows = append(rows, row)
-		if ms, is := multiplyAdds(kernel, in, out, side, at); is {
-			f, b := ms/rates[l+"/forward"], ms/rates[l+"/input"]
-			forward, back = forward+f, back+b
-			if in == "3" || at == "2" {
-				slow += b - f
-			}
-		}
-	}
-	return docblock.Table([]string{"kernel", "channels", "maps", "stride", "forwards", "input gradient", "kernel gradient"}, rows) +
-		fmt.Sprintf("\nGFLOP/s, and as a share of what a product of two 1024x1024 matrices reaches (%.0f GFLOP/s). One pass of normalisation and activation reads and writes %.0f GB/s on maps of 8 MiB and %.0f GB/s on maps of 128 MiB.\n", ceiling, rates["small"], rates["pass"]) +
-		fmt.Sprintf("\nAt these rates the convolutions of WRN-10-2 take %.2f ms an image forwards and %.2f ms towards the input; to the image and through strides alone they take %.2f ms longer towards the input than forwards.\n", forward, back, slow), nil
-}
-
-// multiplyAdds are the operations of a convolution of the classifier on one map, in units of 1e6, which a rate in GFLOP/s turns into milliseconds; the even kernels
-// and narrowing channels are the purifier's.
-func multiplyAdds(kernel, in, out, side, stride string) (millions float64, is bool) {
-	n := map[string]float64{}
-	for _, s := range []string{in, out, side, stride} {
-		v, err := strconv.ParseFloat(s, 64)
-		if err != nil {
-			return 0, false
-		}
-		n[s] = v
-	}
-	taps := map[string]float64{"3x3": 9, "1x1": 1}[kernel]
-	positions := n[side] / n[stride] * n[side] / n[stride]
-	return 2 * taps * n[in] * n[out] * positions / 1e6, taps > 0 && n[out] > n[in] || n[in] == n[out]
 }
 
 // hours are those of all operations that the paper's main evaluations can take, at the rate of a report's gradients of the paper's network.
