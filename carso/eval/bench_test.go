@@ -3,6 +3,7 @@ package eval
 import (
 	"context"
 	"fmt"
+	"slices"
 	"testing"
 
 	"carsokit/attacks"
@@ -75,18 +76,24 @@ func BenchmarkGradient(b *testing.B) {
 	}
 }
 
-// BenchmarkRand is a whole evaluation by AutoAttack rand at the length of scale small, through the paper's aggregation, on the first 100 test images: by the kit's procedure, and by
-// the reference's, which leads every draw of every image through everything, with the same compiled parts. Both must leave the same images.
+// BenchmarkRand is a whole evaluation by AutoAttack rand at the length of scale small, on the first 100 test images, through the paper's aggregation and through log S, which always has a
+// gradient: by the kit's procedure, and by the reference's, which leads every draw of every image through everything, with the same compiled parts. Both must leave the same images.
 func BenchmarkRand(b *testing.B) {
+	for row, output := range map[string]string{"carso-paper": "peel-reference", "carso-honest": "log-sum"} {
+		b.Run(output, func(b *testing.B) { benchmarkRand(b, row, output) })
+	}
+}
+
+func benchmarkRand(b *testing.B, row, output string) {
 	be, set := benchmarked(b)
 	const n, eps = 100, 8. / 255
-	_, c := shippedOutput(b, be, set, "carso-paper", "peel-reference", 0)
+	_, c := shippedOutput(b, be, set, row, output, 0)
 	scale, err := paper.FindScale("small")
 	if err != nil {
 		b.Fatal(err)
 	}
 	images := (&Lab{Set: set}).Batch(n)
-	var left []int
+	var broken [][]int
 	for _, naive := range []bool{false, true} {
 		b.Run(map[bool]string{false: "kit", true: "reference"}[naive], func(b *testing.B) {
 			o, err := attacks.NewOracle(be, c, attacks.OracleOptions{Buckets: []int{16}, Naive: naive})
@@ -103,19 +110,19 @@ func BenchmarkRand(b *testing.B) {
 				a.Steps = scale.Steps
 				stages = append(stages, attacks.Stage{Oracle: o, Attack: a})
 			}
-			robust := 0
+			var out *attacks.Outcome
 			for b.Loop() {
-				out, err := attacks.Sequence{Stages: stages, Decide: o}.Run(context.Background(), images, 5)
-				if err != nil {
+				if out, err = (attacks.Sequence{Stages: stages, Decide: o}).Run(context.Background(), images, 5); err != nil {
 					b.Fatal(err)
 				}
-				robust = out.Remaining[len(out.Remaining)-1]
 			}
-			left = append(left, robust)
-			b.ReportMetric(float64(robust), "left")
+			broken = append(broken, out.BrokenBy)
+			b.ReportMetric(float64(out.Remaining[len(out.Remaining)-1]), "left")
 		})
 	}
-	b.Log("images left:", left)
+	if len(broken) == 2 && !slices.Equal(broken[0], broken[1]) {
+		b.Errorf("%s: the two procedures do not break the same images by the same attack", output)
+	}
 }
 
 // BenchmarkScaling is a gradient of the shipped CARSO over each of its numbers: samples, draws and images, the other two being 8, 1 and 8.

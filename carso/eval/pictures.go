@@ -18,8 +18,9 @@ import (
 type Picture struct {
 	Index, Label          int
 	Clean, Attacked       image.Image
-	Perturbation          image.Image // around grey, magnified so that the bound is full scale
-	FromClean, FromAttack []image.Image
+	Perturbation          image.Image   // around grey, magnified so that the bound is full scale
+	FromClean, FromAttack []image.Image // reconstructions, one for each sample
+	Mean                  image.Image   // of FromAttack, pixel by pixel
 	// Predictions of one pass.
 	CleanClass, AttackedClass int
 	NaN                       bool // the attack's first gradient was NaN
@@ -100,11 +101,16 @@ func (l *Lab) Pictures(ctx context.Context, q Question, at []int) ([]Picture, er
 			delta[v] = points[k*n+v] - b.X[k*n+v]
 		}
 		p.Perturbation = plots.RGB(delta, s.W, float32(0.5/q.Eps), 0.5)
+		mean := make([]float32, n)
 		for m := range d.Samples {
 			from := (k*d.Samples + m) * n
+			for v := range mean {
+				mean[v] += attackedImages[from+v] / float32(d.Samples)
+			}
 			p.FromClean = append(p.FromClean, plots.RGB(cleanImages[from:from+n], s.W, 1, 0))
 			p.FromAttack = append(p.FromAttack, plots.RGB(attackedImages[from:from+n], s.W, 1, 0))
 		}
+		p.Mean = plots.RGB(mean, s.W, 1, 0)
 		ps = append(ps, p)
 	}
 	return ps, nil
@@ -115,8 +121,8 @@ func Grid(ps []Picture, classes []string, zoom int) image.Image {
 	var rows [][]image.Image
 	var titles []string
 	for _, p := range ps {
-		rows = append(rows, []image.Image{p.Clean, p.Attacked, p.Perturbation, p.FromClean[0], p.FromAttack[0]})
+		rows = append(rows, []image.Image{p.Clean, p.Attacked, p.Perturbation, p.FromClean[0], p.FromAttack[0], p.Mean})
 		titles = append(titles, fmt.Sprintf("%s: %s, attacked %s", classes[p.Label], classes[p.CleanClass], classes[p.AttackedClass]))
 	}
-	return plots.Grid(rows, titles, []string{"clean", "attacked", "perturbation", "purified, from clean", "purified, from attacked"}, zoom)
+	return plots.Grid(rows, titles, []string{"clean", "attacked", "perturbation", "purified, from clean", "purified, from attacked", "the same, mean of N"}, zoom)
 }

@@ -34,7 +34,7 @@ func TestPicturesInDocuments(t *testing.T) {
 	}
 	var names []string
 	var found []record.Run
-	for _, scale := range []string{"small", "small-full"} {
+	for _, scale := range []string{"small", paper.ScaleMedium} {
 		for _, row := range []string{"classifier", "carso-paper", "carso-honest"} {
 			run, err := paper.Find(runs, record.Query{Scenario: "a", Row: row, Column: "rand", Scale: scale})
 			if err != nil {

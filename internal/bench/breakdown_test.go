@@ -62,7 +62,9 @@ func layers(text string) (string, error) {
 // conv is a convolution of a network, from maps of a side to those of another.
 type conv struct{ k, in, out, side, stride, to int }
 
-func (c conv) name() string { return fmt.Sprintf("%dx%d,%d-%d,%d/%d", c.k, c.k, c.in, c.out, c.side, c.stride) }
+func (c conv) name() string {
+	return fmt.Sprintf("%dx%d,%d-%d,%d/%d", c.k, c.k, c.in, c.out, c.side, c.stride)
+}
 
 // at is the milliseconds an image of one direction at a rate in GFLOP/s.
 func (c conv) at(rate float64) float64 {
@@ -212,4 +214,43 @@ func breakdown(r Report, text string) (string, error) {
 
 func docOf(name string) string {
 	return Cases()[slices.IndexFunc(Cases(), func(c Case) bool { return c.Name == name })].Doc
+}
+
+// procedures makes a table of the output of the benchmark Rand of carso/eval, lines like "BenchmarkRand/log-sum/kit-2  1  94000000000 ns/op  20.00 left".
+func procedures(text string) (string, error) {
+	type run struct{ seconds, left float64 }
+	of := map[string]run{}
+	var outputs []string
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) != 6 || !strings.HasPrefix(f[0], "BenchmarkRand/") {
+			continue
+		}
+		name, _, _ := strings.Cut(strings.TrimPrefix(f[0], "BenchmarkRand/"), "-2")
+		ns, err := strconv.ParseFloat(f[2], 64)
+		if err != nil {
+			return "", err
+		}
+		left, err := strconv.ParseFloat(f[4], 64)
+		if err != nil {
+			return "", err
+		}
+		of[name] = run{ns / 1e9, left}
+		if output, is := strings.CutSuffix(name, "/kit"); is {
+			outputs = append(outputs, output)
+		}
+	}
+	slices.Sort(outputs)
+	var rows [][]string
+	for _, o := range outputs {
+		kit, reference := of[o+"/kit"], of[o+"/reference"]
+		if reference.seconds == 0 || kit.left != reference.left {
+			return "", fmt.Errorf("%s: the procedures leave %g and %g images", o, kit.left, reference.left)
+		}
+		rows = append(rows, []string{"`" + o + "`", two(reference.seconds / kit.seconds), fmt.Sprintf("%.0f", kit.left)})
+	}
+	if len(rows) == 0 {
+		return "", errors.New("no benchmark Rand in it")
+	}
+	return docblock.Table([]string{"attacked output", "times as fast as the reference's procedure", "images left of 100, by both"}, rows), nil
 }
