@@ -159,7 +159,7 @@ func TestNumbersInNotebooks(t *testing.T) {
 						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
 					}
 					compared += n
-					if n, err = compareByClass(runs, chart); err != nil {
+					if n, err = compareDrawn(runs, chart); err != nil {
 						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
 					}
 					compared += n
@@ -353,7 +353,7 @@ func compareIntervals(runs []record.Run, raw json.RawMessage, source string) (co
 	}
 	title := strings.ReplaceAll(string(chart.Title.Text), "\n", " ")
 	scale := titleScale.FindStringSubmatch(title)
-	if scale == nil || byClass.MatchString(title) { // for which see compareByClass
+	if scale == nil || byClass.MatchString(title) { // for which see compareDrawn
 		return 0, nil
 	}
 	known := map[string]bool{}
@@ -421,11 +421,12 @@ func (n named) withIntervals() (points []string) {
 
 var (
 	byClass   = regexp.MustCompile(`^Accuracy by class, (\S+), scale (\S+)$`)
-	confusion = regexp.MustCompile(`^(\S+) under (\S+), scale (\S+)$|^CARSO, (clean) images, scale (\S+)$`)
+	confusion = regexp.MustCompile(`^(\S+) under (\S+), scale (\S+)$|^CARSO, (clean) images, scale (\S+)$`) // a mosaic of fates has such a title, too
+	transfer  = regexp.MustCompile(`^Of the images that the row breaks, .*, scale (\S+)$`)
 )
 
-// compareByClass draws accuracies by class and confusions anew, and compares what is drawn.
-func compareByClass(runs []record.Run, raw json.RawMessage) (compared int, err error) {
+// compareDrawn draws accuracies by class, confusions, mosaics of fates and what attacks share anew, and compares what is drawn.
+func compareDrawn(runs []record.Run, raw json.RawMessage) (compared int, err error) {
 	var chart named
 	if err := json.Unmarshal(raw, &chart); err != nil {
 		return 0, err
@@ -450,6 +451,25 @@ func compareByClass(runs []record.Run, raw json.RawMessage) (compared int, err e
 			return 0, err
 		}
 		again = eval.Confusion(title, classes, run)
+	} else if m != nil && len(chart.Series) > 0 && chart.Series[0].Type == "scatter" {
+		run, err := find(m[1], m[2], m[3])
+		if err != nil {
+			return 0, err
+		}
+		again = eval.FateMosaic(title, run, 40)
+	} else if m := transfer.FindStringSubmatch(title); m != nil && len(chart.XAxis) == 1 {
+		var names []string
+		var found []record.Run
+		for _, name := range chart.XAxis[0].Data {
+			name = strings.NewReplacer("-\n", "-", "\n", " ").Replace(name) // charts break long ones
+			row, column, _ := strings.Cut(name, " ")
+			run, err := find("carso-"+row, column, m[1])
+			if err != nil {
+				return 0, err
+			}
+			names, found = append(names, name), append(found, run)
+		}
+		again = eval.Transfer(title, names, found)
 	} else {
 		return 0, nil
 	}
@@ -562,24 +582,46 @@ func compareAblation(raw json.RawMessage) (compared int, err error) {
 	return compared, nil
 }
 
-var survivors = regexp.MustCompile(`survivors: (\d+) with a NaN gradient, (\d+) with a zero gradient, (\d+) with a finite one`)
+var (
+	survivors = regexp.MustCompile(`survivors: (\d+) with a NaN gradient, (\d+) with a zero gradient, (\d+) with a finite one`)
+	byStart   = regexp.MustCompile(`(\S+), \d+ images: of \d+ with a NaN gradient \d+ survive, of \d+ with a usable one \d+`)
+	ofThose   = regexp.MustCompile(`scale (\S+): of \d+ survivors of the paper's protocol, the honest one leaves \d+`)
+)
 
-// compareSurvivors checks the count of survivors of the paper's protocol at scale small, where a text has one.
-func compareSurvivors(runs []record.Run, text string) (int, error) {
-	found := survivors.FindString(text)
-	if found == "" {
-		return 0, nil
+// compareSurvivors checks the counts of survivors of the paper's protocol that a text has.
+func compareSurvivors(runs []record.Run, text string) (compared int, err error) {
+	find := func(row, scale string) record.Run {
+		run, e := paper.Find(runs, record.Query{Scenario: "a", Row: row, Column: "rand", Scale: scale})
+		if e != nil {
+			err = e
+		}
+		return run
 	}
-	run, err := record.Best(runs, record.Query{Scenario: "a", Row: "carso-paper", Column: "rand", Scale: "small"}, func(s record.Spec) bool { return math.Abs(s.Eps-8./255) < 1e-6 })
-	if err != nil {
-		return 0, err
+	check := func(found, want string) {
+		if compared++; found != want && err == nil {
+			err = fmt.Errorf("%q, the records say %q", found, want)
+		}
 	}
-	a := run.Account(run.PartIDs()[0], true)
-	want := fmt.Sprintf("survivors: %d with a NaN gradient, %d with a zero gradient, %d with a finite one", a.NaN.Survived, a.Zero.Survived, a.Usable.Survived)
-	if found != want {
-		return 0, fmt.Errorf("%q, the records say %q", found, want)
+	account := func(run record.Run) record.Accounting {
+		if len(run.PartIDs()) == 0 {
+			return record.Accounting{}
+		}
+		return run.Account(run.PartIDs()[0], true)
 	}
-	return 1, nil
+	if found := survivors.FindString(text); found != "" {
+		a := account(find("carso-paper", "small"))
+		check(found, fmt.Sprintf("survivors: %d with a NaN gradient, %d with a zero gradient, %d with a finite one", a.NaN.Survived, a.Zero.Survived, a.Usable.Survived))
+	}
+	for _, m := range byStart.FindAllStringSubmatch(text, -1) {
+		run := find("carso-paper", m[1])
+		a := account(run)
+		check(m[0], fmt.Sprintf("%s, %d images: of %d with a NaN gradient %d survive, of %d with a usable one %d", m[1], len(run.Images), a.NaN.Images, a.NaN.Survived, a.Usable.Images, a.Usable.Survived))
+	}
+	for _, m := range ofThose.FindAllStringSubmatch(text, -1) {
+		n, left := find("carso-paper", m[1]).Left(find("carso-honest", m[1]))
+		check(m[0], fmt.Sprintf("scale %s: of %d survivors of the paper's protocol, the honest one leaves %d", m[1], n, left))
+	}
+	return compared, err
 }
 
 // TestCountsInFindings: what docs/findings.md says in words of single images under the strict protocol and at a bound of 0.95 is what the records hold.
