@@ -691,7 +691,7 @@ func (b *builder) context() {
 		for i, column := range b.Columns {
 			for _, v := range base.Values {
 				if v.Column == column.ID {
-					cells[i].Published = Published{Column: v.Column, Value: v.Value, Known: true, Provenance: v.Provenance}
+					cells[i].Published = Published{Column: v.Column, Value: v.Value, Known: v.Value > 0, Provenance: v.Provenance}
 				}
 			}
 		}
