@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -152,6 +153,11 @@ func TestNumbersInNotebooks(t *testing.T) {
 						compared++
 						raw = replaceForms(raw, o.Data, forms)
 					}
+					n, err := compareSheet(text)
+					if err != nil {
+						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
+					}
+					compared += n
 				}
 				if chart, ok := o.Data[echartsType]; ok {
 					n, err := compareIntervals(runs, chart, string(c.Source))
@@ -160,6 +166,10 @@ func TestNumbersInNotebooks(t *testing.T) {
 					}
 					compared += n
 					if n, err = compareDrawn(runs, chart); err != nil {
+						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
+					}
+					compared += n
+					if n, err = compareCurves(name, chart); err != nil {
 						t.Errorf("%s, cell %d: %v; run the notebook again", name, i, err)
 					}
 					compared += n
@@ -546,6 +556,126 @@ func compareFates(runs []record.Run, raw json.RawMessage) (compared int, err err
 				}
 				compared++
 			}
+		}
+	}
+	return compared, nil
+}
+
+// sheetLines are the lines of all appendix tables as notebooks show them, by the header of their table.
+var sheetLines = sync.OnceValues(func() (lines map[string]map[string]bool, err error) {
+	lines = map[string]map[string]bool{}
+	for _, scale := range []string{"small", "paper"} {
+		sheets, err := eval.Appendix(scale)
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range sheets {
+			all := strings.Split(strings.TrimSpace(plots.TableForms(s.Header, s.Rows)[markdownType]), "\n")
+			if lines[all[0]] == nil {
+				lines[all[0]] = map[string]bool{}
+			}
+			for _, l := range all {
+				lines[all[0]][l] = true
+			}
+		}
+	}
+	return lines, nil
+})
+
+// compareSheet looks the rows of an appendix table up in what the configurations say.
+func compareSheet(raw json.RawMessage) (compared int, err error) {
+	var text lines
+	if err := json.Unmarshal(raw, &text); err != nil {
+		return 0, err
+	}
+	sheets, err := sheetLines()
+	if err != nil {
+		return 0, err
+	}
+	rows := strings.Split(strings.TrimSpace(string(text)), "\n")
+	known := sheets[rows[0]]
+	if known == nil {
+		return 0, nil
+	}
+	for _, r := range rows {
+		if !known[r] {
+			return 0, fmt.Errorf("the row %q is in no appendix table", r)
+		}
+	}
+	return 1, nil
+}
+
+// drawn are the numbers that the curves of a notebook can hold: of 06 those of the schedules, of 07 those of the curves that ship, or their roots and logarithms.
+func drawn(notebook string) (known map[string]bool, err error) {
+	known = map[string]bool{}
+	add := func(v float64) { known[fmt.Sprintf("%.6g", v)] = true }
+	switch notebook {
+	case "06-the-method.ipynb":
+		sheets, err := eval.Appendix("paper")
+		if err != nil {
+			return nil, err
+		}
+		for _, s := range sheets {
+			if s.ID != "schedules" {
+				continue
+			}
+			for _, c := range slices.Concat(s.Rows...) {
+				if v, err := strconv.ParseFloat(c, 64); err == nil {
+					add(v)
+				}
+			}
+		}
+	case "07-training.ipynb":
+		files, err := filepath.Glob(filepath.Join("..", "..", "checkpoints", "shipped", "*.curve.jsonl"))
+		if err != nil {
+			return nil, err
+		}
+		for _, file := range files {
+			text, err := os.ReadFile(file)
+			if err != nil {
+				return nil, err
+			}
+			for line := range strings.Lines(string(text)) {
+				var point map[string]any
+				if err := json.Unmarshal([]byte(line), &point); err != nil {
+					return nil, fmt.Errorf("%s: %w", file, err)
+				}
+				for _, v := range point {
+					if x, is := v.(float64); is {
+						add(x)
+						add(math.Sqrt(math.Abs(x)))
+						add(math.Log10(math.Abs(x)))
+					}
+				}
+			}
+		}
+	}
+	return known, nil
+}
+
+// compareCurves looks the points of those notebooks' curves up. The bars of short trainings are compareAblation's.
+func compareCurves(notebook string, raw json.RawMessage) (compared int, err error) {
+	var chart named
+	known, err := drawn(notebook)
+	if err != nil || len(known) == 0 || json.Unmarshal(raw, &chart) != nil {
+		return 0, err
+	}
+	title := strings.ReplaceAll(string(chart.Title.Text), "\n", " ")
+	for _, s := range chart.Series {
+		if s.Type != "line" {
+			continue
+		}
+		for _, d := range s.Data {
+			var point struct {
+				Value []float64 `json:"value"`
+			}
+			if json.Unmarshal(d, &point) != nil || len(point.Value) < 2 {
+				continue
+			}
+			if !known[fmt.Sprintf("%.6g", point.Value[1])] {
+				return compared, fmt.Errorf("%q, %s: no curve has %g", title, s.Name, point.Value[1])
+			}
+			compared++
 		}
 	}
 	return compared, nil
