@@ -114,7 +114,7 @@ const (
 	echartsType  = "application/vnd.echarts.v5+json"
 )
 
-// TestNumbersInNotebooks recomputes the tables, the curves and the counts of survivors in the outputs of the committed notebooks. A table of a scale that the
+// TestNumbersInNotebooks recomputes the tables, the charts and the counts of survivors in the outputs of the committed notebooks, or looks their numbers up. A table of a scale that the
 // committed records do not hold was computed live by the notebook itself; there is nothing to compare it with.
 func TestNumbersInNotebooks(t *testing.T) {
 	runs, err := paper.Committed()

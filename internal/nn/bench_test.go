@@ -76,7 +76,7 @@ func BenchmarkCeiling(b *testing.B) {
 	}
 }
 
-// BenchmarkConvolution is every shape of convolution of the shipped networks, WRN-10-2 and the decoder, on 256 maps (32 images of 8 samples): forwards and its two
+// BenchmarkConvolution is every shape of convolution of WRN-10-1, WRN-10-2 and the small purifier around either, on 256 maps (32 images of 8 samples): forwards and its two
 // gradients, each by itself. GFLOP/s are those of the convolution as it is defined; a gradient that multiplies by zeros has fewer.
 func BenchmarkConvolution(b *testing.B) {
 	const n = 256
@@ -87,7 +87,7 @@ func BenchmarkConvolution(b *testing.B) {
 		{32, 64, 32, 3, 2, 0, 1}, {64, 64, 16, 3, 1, 1, 1}, {32, 64, 32, 1, 2, 0, 0},
 		{64, 128, 16, 3, 2, 0, 1}, {128, 128, 8, 3, 1, 1, 1}, {64, 128, 16, 1, 2, 0, 0},
 		{96, 4 * 96, 3, 2, 1, 0, 1}, {96, 4 * 48, 5, 2, 1, 0, 1}, {48, 4 * 24, 9, 2, 1, 0, 1}, {24, 4 * 12, 17, 2, 1, 0, 1}, {12, 3, 33, 2, 1, 0, 0},
-		// The compressors on the representations of each group: what width 1 has of them beside those of width 2 is first.
+		// The compressors on the representations of each group, at width 1, then at width 2.
 		{16, 8, 32, 3, 1, 0, 0}, {8, 4, 30, 3, 1, 0, 0}, {4, 2, 28, 3, 1, 0, 0}, {32, 16, 16, 3, 1, 0, 0}, {16, 8, 14, 3, 1, 0, 0}, {8, 4, 12, 3, 1, 0, 0},
 		{64, 32, 8, 3, 1, 0, 0}, {32, 16, 6, 3, 1, 0, 0}, {16, 8, 4, 3, 1, 0, 0},
 		{32, 16, 32, 3, 1, 0, 0}, {16, 8, 30, 3, 1, 0, 0}, {8, 4, 28, 3, 1, 0, 0}, {64, 32, 16, 3, 1, 0, 0}, {32, 16, 14, 3, 1, 0, 0}, {16, 8, 12, 3, 1, 0, 0},
