@@ -271,14 +271,14 @@ func tablesOf(scale string, runs []record.Run, source string) (all []paper.Table
 	if len(runs) == 0 {
 		return nil, nil
 	}
+	key := tablesKey{scale, &runs[0], strings.Contains(source, "paper.Build("), strings.Contains(source, "paper.Common(")}
 	builds := []func(id, scale string, runs []record.Run) (paper.Table, error){paper.Build, paper.Common}
-	switch build, common := strings.Contains(source, "paper.Build("), strings.Contains(source, "paper.Common("); {
-	case build && !common:
+	switch {
+	case key.build && !key.common:
 		builds = builds[:1]
-	case common && !build:
+	case key.common && !key.build:
 		builds = builds[1:]
 	}
-	key := tablesKey{scale, &runs[0], len(builds), strings.Contains(source, "paper.Common(")}
 	if known, ok := tablesMemo.Load(key); ok {
 		return known.([]paper.Table), nil
 	}
@@ -299,10 +299,9 @@ func tablesOf(scale string, runs []record.Run, source string) (all []paper.Table
 var tablesMemo sync.Map
 
 type tablesKey struct {
-	scale  string
-	runs   *record.Run
-	builds int
-	common bool
+	scale         string
+	runs          *record.Run
+	build, common bool // what the source calls
 }
 
 // replaceForms puts the forms of an output into the file of its notebook, as it cuts texts into lines.
