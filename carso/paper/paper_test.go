@@ -718,7 +718,7 @@ func TestMedium(t *testing.T) {
 		{"a", "plain", ""}, {"a", "carso-paper", "docs/reproducing.md"}, {"a_e2e", "carso-honest", "docs/reproducing.md"}, {"b", "classifier", "scale medium has those"},
 	} {
 		q := record.Query{Scenario: c.scenario, Row: c.row, Column: "rand", Scale: ScaleMedium}
-		if got := lacking(q); got == "" != (c.want == "") || !strings.Contains(got, c.want) {
+		if got := Lacking(q); got == "" != (c.want == "") || !strings.Contains(got, c.want) {
 			t.Errorf("%s/%s: %q", c.scenario, c.row, got)
 		}
 	}

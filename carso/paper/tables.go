@@ -215,7 +215,7 @@ func (b *builder) find(q record.Query) (record.Run, string) {
 	q.Scale = b.scale.Name
 	run, err := b.best(q)
 	if err != nil {
-		lacks, list := lacking(q), &b.Missing
+		lacks, list := Lacking(q), &b.Missing
 		if lacks != "" {
 			list = &b.Blocked
 		}
@@ -236,8 +236,8 @@ func (b *builder) find(q record.Query) (record.Run, string) {
 	return run, ""
 }
 
-// lacking says which weights an evaluation lacks; nothing where they ship or can be had.
-func lacking(q record.Query) string {
+// Lacking says which weights an evaluation lacks; nothing where they ship or can be had.
+func Lacking(q record.Query) string {
 	s, _ := FindScenario(q.Scenario)
 	switch {
 	case q.Scale == ScalePaper:
@@ -555,7 +555,7 @@ func (b *builder) adaptive() {
 		{"finite-survivors", "survivors among the attacked images whose first gradient was finite and not zero"},
 	}
 	for _, s := range Scenarios() {
-		if lacks := lacking(record.Query{Scenario: s.ID, Scale: b.scale.Name}); lacks != "" && !slices.ContainsFunc(b.runs, func(r record.Run) bool { return r.Spec.Scenario == s.ID }) {
+		if lacks := Lacking(record.Query{Scenario: s.ID, Scale: b.scale.Name}); lacks != "" && !slices.ContainsFunc(b.runs, func(r record.Run) bool { return r.Spec.Scenario == s.ID }) {
 			b.add(Head{s.ID, s.Data}, b.empty(lacks))
 			continue
 		}

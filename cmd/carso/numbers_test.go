@@ -360,7 +360,7 @@ func compareIntervals(runs []record.Run, raw json.RawMessage, source string) (co
 	if err := json.Unmarshal(raw, &chart); err != nil {
 		return 0, err
 	}
-	title := strings.ReplaceAll(string(chart.Title.Text), "\n", " ")
+	title := chart.title()
 	scale := titleScale.FindStringSubmatch(title)
 	if scale == nil || byClass.MatchString(title) { // for which see compareDrawn
 		return 0, nil
@@ -413,6 +413,9 @@ func (n named) shows(column string) bool {
 	return false
 }
 
+// title is that of the chart, which breaks long ones.
+func (n named) title() string { return strings.ReplaceAll(string(n.Title.Text), "\n", " ") }
+
 // withIntervals are the names of a chart's points that end in a value with its interval.
 func (n named) withIntervals() (points []string) {
 	for _, s := range n.Series {
@@ -440,7 +443,7 @@ func compareDrawn(runs []record.Run, raw json.RawMessage) (compared int, err err
 	if err := json.Unmarshal(raw, &chart); err != nil {
 		return 0, err
 	}
-	title, classes := strings.ReplaceAll(string(chart.Title.Text), "\n", " "), data.Catalog[0].Classes
+	title, classes := chart.title(), data.Catalog[0].Classes
 	find := func(row, column, scale string) (record.Run, error) {
 		return paper.Find(runs, record.Query{Scenario: "a", Row: row, Column: column, Scale: scale})
 	}
@@ -659,7 +662,7 @@ func compareCurves(notebook string, raw json.RawMessage) (compared int, err erro
 	if err != nil || len(known) == 0 || json.Unmarshal(raw, &chart) != nil {
 		return 0, err
 	}
-	title := strings.ReplaceAll(string(chart.Title.Text), "\n", " ")
+	title := chart.title()
 	for _, s := range chart.Series {
 		if s.Type != "line" {
 			continue

@@ -46,6 +46,11 @@ func Cases() []Case {
 	}
 }
 
+// docOf says what a case is.
+func docOf(name string) string {
+	return Cases()[slices.IndexFunc(Cases(), func(c Case) bool { return c.Name == name })].Doc
+}
+
 // Net is the size of a wide residual network.
 type Net struct{ Depth, Width int }
 
@@ -309,8 +314,7 @@ func (r Report) Table() (header []string, rows [][]string) {
 		header = append(header, "first run, kit", "PyTorch")
 	}
 	for _, c := range r.Results {
-		i := slices.IndexFunc(Cases(), func(k Case) bool { return k.Name == c.Case })
-		row := []string{Cases()[i].Doc, c.Net().String(), two(c.Ratio.Median), two(c.Ratio.Min) + " to " + two(c.Ratio.Max), fmt.Sprint(c.Rounds)}
+		row := []string{docOf(c.Case), c.Net().String(), two(c.Ratio.Median), two(c.Ratio.Min) + " to " + two(c.Ratio.Max), fmt.Sprint(c.Rounds)}
 		if r.Ceiling > 0 {
 			for _, v := range []float64{c.Share, c.TorchShare} {
 				if v == 0 {

@@ -12,6 +12,11 @@ import (
 	"carsokit/models"
 )
 
+// benchmarked is the name in a line of Go's benchmarks, without what comes first and without the number of processors.
+func benchmarked(field string) string {
+	return field[strings.Index(field, "/")+1 : strings.LastIndex(field, "-")]
+}
+
 // rates are the lines of Go's benchmarks Ceiling and Convolution of internal/nn, by name, in GFLOP/s and GB/s, and the names of the convolutions in their order.
 func rates(text string) (of map[string]float64, convolutions []string, err error) {
 	of = map[string]float64{}
@@ -20,7 +25,7 @@ func rates(text string) (of map[string]float64, convolutions []string, err error
 		if len(f) != 6 || !strings.HasPrefix(f[0], "Benchmark") {
 			continue
 		}
-		name := f[0][strings.Index(f[0], "/")+1 : strings.LastIndex(f[0], "-")]
+		name := benchmarked(f[0])
 		if of[name], err = strconv.ParseFloat(f[4], 64); err != nil {
 			return nil, nil, err
 		}
@@ -212,10 +217,6 @@ func breakdown(r Report, text string) (string, error) {
 	return docblock.Table([]string{"operation", "network", "GFLOP an image", "of the ceiling", "PyTorch", "convolutions, share of the time", "of which kernels", "maps, MB an image", "copied, share of the time"}, rows), nil
 }
 
-func docOf(name string) string {
-	return Cases()[slices.IndexFunc(Cases(), func(c Case) bool { return c.Name == name })].Doc
-}
-
 // procedures makes a table of the output of the benchmark Rand of carso/eval, lines like "BenchmarkRand/log-sum/kit-2  1  94000000000 ns/op  20.00 left".
 func procedures(text string) (string, error) {
 	type run struct{ seconds, left float64 }
@@ -226,7 +227,7 @@ func procedures(text string) (string, error) {
 		if len(f) != 6 || !strings.HasPrefix(f[0], "BenchmarkRand/") {
 			continue
 		}
-		name, _, _ := strings.Cut(strings.TrimPrefix(f[0], "BenchmarkRand/"), "-2")
+		name := benchmarked(f[0])
 		ns, err := strconv.ParseFloat(f[2], 64)
 		if err != nil {
 			return "", err
